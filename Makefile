@@ -1,0 +1,31 @@
+# make demo: set-up, then the whole loop.   make test: set-up, then all tests.   Needs Python 3.11+, make, a C compiler.
+PYTHON ?= python3
+BIN := .venv/bin
+ENVIRONMENT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+.PHONY: setup demo test test-slow bench clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints/py311.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/py311.txt -e '.[notebook,test,dev]'
+	touch .venv/.ready
+
+demo: setup
+	$(BIN)/gsm-lab demo
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(ENVIRONMENT) $(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: setup
+	$(ENVIRONMENT) $(BIN)/python -m pytest -m slow
+
+bench: setup
+	$(BIN)/gsm-lab bench
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

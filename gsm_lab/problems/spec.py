@@ -1,0 +1,93 @@
+"""What is asked of a problem: its difficulty and the ranges of its numbers."""
+
+from dataclasses import dataclass
+
+from gsm_lab.errors import SpecError
+
+OPERATIONS = ("add", "subtract", "multiply")
+MOST_OP = 60
+MOST_DISTRACTORS = 30
+MOST_FACTS = 40
+DEFAULT_DISTRACTORS = (0, 4)
+PLACES = 10
+ITEMS = 10
+"""Every context has at least so many places, and kinds of item."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemSpec:
+    """The settings of one kind of problem; `ProblemSpec(op=10)` is enough.
+
+    Raises:
+        SpecError: a setting out of its range, or two that contradict each other.
+    """
+
+    op: int
+    """Operands over all needed quantities, a constant counted as one; hit exactly. 1 to 60."""
+    distractors: tuple[int, int] | None = None
+    """Fewest and most quantities that the answer does not depend on, 0 to 30; (0, 4) if this and `facts` are None."""
+    facts: tuple[int, int] | None = None
+    """Instead of `distractors`: fewest and most facts in the text, 1 to 40. Distractors fill it up to a number drawn
+    from here, whatever `op` is, so that deeper problems need not be longer ones."""
+    implicit_totals: float = 0.2
+    """Chance that a quantity with several parents is a total that the text never defines, 0 to 1."""
+    reuse: float = 0.2
+    """Chance that a parent is a quantity that something else needs too, 0 (a tree) to 1."""
+    copies: float = 0.15
+    """Chance that a quantity with one parent is a plain copy of it, 0 (never) to 1."""
+    width: int = 3
+    """Most parents of a quantity, 1 to 5."""
+    operations: tuple[str, ...] = OPERATIONS
+    """Which of "add", "subtract", "multiply" may occur (copies and constants always may)."""
+    constants: tuple[int, int] = (1, 9)
+    """Least and greatest constant in the text; multipliers are at least 2 and at most 4 where there is no modulus."""
+    values: tuple[int, int] = (0, 1000)
+    """Least and greatest value of any quantity, distractors too; with a modulus m, values are 0 to m - 1 instead."""
+    modulus: int | None = None
+    """Count modulo this number."""
+
+    def __post_init__(self) -> None:
+        self._check_range("op", self.op, 1, MOST_OP)
+        self._check_range("width", self.width, 1, 5)
+        self._check_range("implicit_totals", self.implicit_totals, 0, 1)
+        self._check_range("reuse", self.reuse, 0, 1)
+        self._check_range("copies", self.copies, 0, 1)
+        if self.distractors is not None and self.facts is not None:
+            raise SpecError(
+                f"distractors={self.distractors} and facts={self.facts} contradict each other: "
+                f"give the number of distractors or the number of facts, not both."
+            )
+        self._check_pair("distractors", self.distractors or DEFAULT_DISTRACTORS, 0, MOST_DISTRACTORS)
+        self._check_pair("facts", self.facts or (1, 1), 1, MOST_FACTS)
+        self._check_pair("constants", self.constants, 0, 10**6)
+        self._check_pair("values", self.values, 0, 10**9)
+        unknown = [name for name in self.operations if name not in OPERATIONS]
+        if unknown or len(set(self.operations)) != len(self.operations):
+            raise SpecError(f"operations={self.operations}: give some of {OPERATIONS}, each once.")
+        if self.modulus is not None:
+            self._check_range("modulus", self.modulus, 2, 10**6)
+            if self.constants[1] >= self.modulus:
+                raise SpecError(
+                    f"constants={self.constants} and modulus={self.modulus} contradict each other: "
+                    f"constants must be below the modulus; lower the one or raise the other."
+                )
+        elif not (self.values[0] <= self.constants[0] and self.constants[1] <= self.values[1]):
+            raise SpecError(
+                f"constants={self.constants} and values={self.values} contradict each other: "
+                f"a quantity that equals a constant must fit the values; widen values or narrow constants."
+            )
+
+    @property
+    def most_distractors(self) -> int:
+        """How many distractors a problem of this kind can have."""
+        if self.facts is not None:
+            return self.facts[1] - 1
+        return (self.distractors or DEFAULT_DISTRACTORS)[1]
+
+    def _check_range(self, name: str, value: float, low: float, high: float) -> None:
+        if not low <= value <= high:
+            raise SpecError(f"{name}={value}: give a number from {low} to {high}.")
+
+    def _check_pair(self, name: str, pair: tuple[int, int], low: int, high: int) -> None:
+        if len(pair) != 2 or not low <= pair[0] <= pair[1] <= high:
+            raise SpecError(f"{name}={pair}: give a least and a greatest number, in this order, from {low} to {high}.")
