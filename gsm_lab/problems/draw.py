@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from gsm_lab.errors import SpecError
 from gsm_lab.problems.graph import DependencyGraph, Node, Operation, Problem, Quantity
-from gsm_lab.problems.spec import DEFAULT_DISTRACTORS, ITEMS, MOST_OP, PLACES, ProblemSpec
+from gsm_lab.problems.spec import DEFAULT_DISTRACTORS, MOST_OP, ProblemSpec
 
 VALUE_ATTEMPTS = 200
 
@@ -101,7 +101,8 @@ def _draw_structure(spec: ProblemSpec, rng: random.Random) -> list[Draft]:
             f"operations={spec.operations}: allow copies, a greater width or more operations, or ask for another op."
         )
     drafts = [Draft([], False)]
-    most_totals = (PLACES * ITEMS - spec.op - spec.most_distractors) // ITEMS  # the other names must last for the rest
+    spare_names = spec.places * spec.items - spec.most_quantities
+    most_totals = min(spec.places // 2, spare_names // spec.items)  # a total may leave names of its place unused
     num_totals = 0
     current = 0
     while current < len(drafts):
@@ -116,7 +117,7 @@ def _draw_structure(spec: ProblemSpec, rng: random.Random) -> list[Draft]:
             and not shape.constant
             and num_new == shape.parents
             and draft.place_of is None
-            and num_totals < min(most_totals, PLACES // 2)
+            and num_totals < most_totals
             and "add" in spec.operations
             and rng.random() < spec.implicit_totals
         )
@@ -151,17 +152,14 @@ def _draw_shape(
 
 def _draw_names(drafts: list[Draft], spec: ProblemSpec, rng: random.Random) -> list[Quantity]:
     """A place and an item for every draft; a total has its place to itself and its kinds."""
-    places = rng.sample(range(PLACES), PLACES)
+    places = rng.sample(range(spec.places), spec.places)
     place_of_total = {number: places.pop() for number, draft in enumerate(drafts) if draft.is_total}
-    num_free = (
-        len(drafts) - sum(draft.is_total or draft.place_of is not None for draft in drafts) + spec.most_distractors
-    )
-    num_places = max(1, min(len(places), -(-num_free // 4) + 1))
-    free = [(place, item) for place in places[:num_places] for item in range(ITEMS)]
-    if num_free > len(free):
-        free = [(place, item) for place in places for item in range(ITEMS)]
+    num_places = max(1, min(len(places), spec.most_quantities // 4 + 1))
+    free = [(place, item) for place in places[:num_places] for item in range(spec.items)]
+    if spec.most_quantities > len(free):
+        free = [(place, item) for place in places for item in range(spec.items)]
     rng.shuffle(free)
-    items = {place: rng.sample(range(ITEMS), ITEMS) for place in place_of_total.values()}
+    items = {place: rng.sample(range(spec.items), spec.items) for place in place_of_total.values()}
     names = []
     for number, draft in enumerate(drafts):
         if draft.is_total:
@@ -258,12 +256,14 @@ def _with_distractors(nodes: list[Node], spec: ProblemSpec, rng: random.Random) 
     taken = {node.name for node in nodes}
     closed = {node.name.place for node in nodes if node.operation is Operation.TOTAL}
     used = sorted({name.place for name in taken} - closed)
-    open_places = used + [place for place in range(PLACES) if place not in closed and place not in used]
-    num_places = max(len(used), -(-(len(taken) + num_distractors) // ITEMS) + 1)
-    free = [Quantity(place, item) for place in open_places[: num_places + 1] for item in range(ITEMS)]
+    open_places = used + [place for place in range(spec.places) if place not in closed and place not in used]
+    num_places = max(len(used), -(-(len(taken) + num_distractors) // spec.items) + 1)
+    free = [Quantity(place, item) for place in open_places[: num_places + 1] for item in range(spec.items)]
     free = [name for name in free if name not in taken]
     if len(free) < num_distractors:
-        free = [name for place in open_places for item in range(ITEMS) if (name := Quantity(place, item)) not in taken]
+        free = [
+            name for place in open_places for item in range(spec.items) if (name := Quantity(place, item)) not in taken
+        ]
     values: dict[Quantity, int] = {}
     for node in nodes:
         values[node.name] = node.value(values, spec.modulus)

@@ -31,6 +31,10 @@ class ProblemSpec:
     from here, whatever `op` is, so that deeper problems need not be longer ones."""
     implicit_totals: float = 0.2
     """Chance that a quantity with several parents is a total that the text never defines, 0 to 1."""
+    places: int = PLACES
+    """How many different places a text may speak of, 2 to 10; few make a small vocabulary."""
+    items: int = ITEMS
+    """How many kinds of item there may be, 2 to 10."""
     reuse: float = 0.2
     """Chance that a parent is a quantity that something else needs too, 0 (a tree) to 1."""
     copies: float = 0.15
@@ -49,6 +53,8 @@ class ProblemSpec:
     def __post_init__(self) -> None:
         self._check_range("op", self.op, 1, MOST_OP)
         self._check_range("width", self.width, 1, 5)
+        self._check_range("places", self.places, 2, PLACES)
+        self._check_range("items", self.items, 2, ITEMS)
         self._check_range("implicit_totals", self.implicit_totals, 0, 1)
         self._check_range("reuse", self.reuse, 0, 1)
         self._check_range("copies", self.copies, 0, 1)
@@ -61,6 +67,12 @@ class ProblemSpec:
         self._check_pair("facts", self.facts or (1, 1), 1, MOST_FACTS)
         self._check_pair("constants", self.constants, 0, 10**6)
         self._check_pair("values", self.values, 0, 10**9)
+        if self.most_quantities > self.places * self.items:
+            raise SpecError(
+                f"op={self.op}, distractors={self.distractors}, facts={self.facts} and places={self.places}, "
+                f"items={self.items} contradict each other: there may be {self.most_quantities} quantities and there "
+                f"are {self.places * self.items} names; raise places or items, or ask for less."
+            )
         unknown = [name for name in self.operations if name not in OPERATIONS]
         if unknown or len(set(self.operations)) != len(self.operations):
             raise SpecError(f"operations={self.operations}: give some of {OPERATIONS}, each once.")
@@ -78,11 +90,11 @@ class ProblemSpec:
             )
 
     @property
-    def most_distractors(self) -> int:
-        """How many distractors a problem of this kind can have."""
+    def most_quantities(self) -> int:
+        """No problem of this kind has more: every needed quantity takes an operand at least."""
         if self.facts is not None:
-            return self.facts[1] - 1
-        return (self.distractors or DEFAULT_DISTRACTORS)[1]
+            return max(self.op, self.facts[1])
+        return self.op + (self.distractors or DEFAULT_DISTRACTORS)[1]
 
     def _check_range(self, name: str, value: float, low: float, high: float) -> None:
         if not low <= value <= high:

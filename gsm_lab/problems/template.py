@@ -4,7 +4,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,10 @@ class Template:
     @cached_property
     def pattern(self) -> Mapping[str, str]:
         return dict(self.patterns)
+
+    def limited(self, places: int, items: int) -> "Template":
+        """The same template with its first so many places and items only."""
+        return replace(self, places=self.places[:places], items=self.items[:items])
 
     def _nouns(self, place: int, item: int | None) -> Nouns:
         nouns = {f"category_{key}" if key == "short" else "category": text for key, text in self.category}

@@ -177,16 +177,16 @@ def _read_statement(text: str, grammar: TraceGrammar) -> Statement:
     if found := answer.fullmatch(text):
         value = read_expression(found["value"])
         return Answer(value if isinstance(value, int) else None)
-    if found := step.fullmatch(text):
+    if found := plan.fullmatch(text):  # before steps: a plan may be a step's pattern with a word before it
+        expression = read_expression(found["expression"])
+        if expression is not None:
+            return Plan(found["n"].strip(), expression)
+    elif found := step.fullmatch(text):
         chain = [read_expression(part) for part in found["chain"].split("=")]
         name = found["n"].strip()
         if all(part is not None for part in chain):
             variable = found["v"] if grammar.has_variables else name
             return Step(name, variable, tuple(part for part in chain if part is not None))
-    elif found := plan.fullmatch(text):
-        expression = read_expression(found["expression"])
-        if expression is not None:
-            return Plan(found["n"].strip(), expression)
     return Malformed(text)
 
 

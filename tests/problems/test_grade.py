@@ -85,18 +85,18 @@ def test_mutations_that_keep_the_answer_are_luck(exercises):
 @pytest.mark.parametrize(
     ("text", "counted"),
     [
-        ("a = 3 ; b = 2 + a = 2 + 3 = 6 ; c = b - a = 5 - 3 = 2 ; answer 2", {"wrong_value", "false_arithmetic"}),
-        ("a = 3 ; b = 3 + a = 2 + 3 = 5 ; c = b - a = 5 - 3 = 2 ; answer 2", {"wrong_operand", "wrong_value"}),
-        ("a = 3 ; b = 2 * a = 2 * 3 = 6 ; c = b - a = 5 - 3 = 2 ; answer 2", {"wrong_operation", "wrong_value"}),
-        ("a = 3 ; b = 2 + a = 2 + 3 = 5 ; c = a - b = 5 - 3 = 2 ; answer 2", {"wrong_operand", "wrong_value"}),
-        ("a = 3 ; c = b - a = 5 - 3 = 2 ; b = 2 + a = 2 + 3 = 5 ; answer 2", {"used_before_defined"}),
-        ("a = 3 ; a = 3 ; b = 2 + a = 2 + 3 = 5 ; c = b - a = 5 - 3 = 2 ; answer 2", {"redefined"}),
-        ("a = 3 ; b = 2 + a = 2 + 3 = 5 ; answer 2", {"missing"}),
-        ("a = 3 ; b = 2 + a = 2 + 3 = 5 ; c = b - a = 9 - 7 = 2 ; answer 2", {"wrong_value"}),
-        ("a = 3 ; b = 2 + a = 2 + 3 = 9 - 4 = 5 ; c = b - a = 5 - 3 = 2 ; answer 2", {"false_arithmetic"}),
-        ("lion = 3 ; a = 3 ; b = 2 + a = 2 + 3 = 5 ; c = b - a = 5 - 3 = 2 ; answer 2", {"unknown"}),
-        ("so ; a = 3 ; b = 2 + a = 2 + 3 = 5 ; c = b - a = 5 - 3 = 2 ; answer 2", {"malformed"}),
-        ("b < 2 + c ; a = 3 ; b = 2 + a = 2 + 3 = 5 ; c = b - a = 5 - 3 = 2 ; answer 2", {"wrong_operand"}),
+        ("a 3 ; b 2 + a = 2 + 3 = 6 ; c b - a = 5 - 3 = 2 ; answer 2", {"wrong_value", "false_arithmetic"}),
+        ("a 3 ; b 3 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"wrong_operand", "wrong_value"}),
+        ("a 3 ; b 2 * a = 2 * 3 = 6 ; c b - a = 5 - 3 = 2 ; answer 2", {"wrong_operation", "wrong_value"}),
+        ("a 3 ; b 2 + a = 2 + 3 = 5 ; c a - b = 5 - 3 = 2 ; answer 2", {"wrong_operand", "wrong_value"}),
+        ("a 3 ; c b - a = 5 - 3 = 2 ; b 2 + a = 2 + 3 = 5 ; answer 2", {"used_before_defined"}),
+        ("a 3 ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"redefined"}),
+        ("a 3 ; b 2 + a = 2 + 3 = 5 ; answer 2", {"missing"}),
+        ("a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 9 - 7 = 2 ; answer 2", {"wrong_value"}),
+        ("a 3 ; b 2 + a = 2 + 3 = 9 - 4 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"false_arithmetic"}),
+        ("lion 3 ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"unknown"}),
+        ("so ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"malformed"}),
+        ("find b 2 + c ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"wrong_operand"}),
     ],
 )
 def test_a_right_answer_by_a_wrong_step_is_luck(owls: Exercise, text: str, counted: set[str]):
@@ -110,9 +110,9 @@ def test_a_right_answer_by_a_wrong_step_is_luck(owls: Exercise, text: str, count
 @pytest.mark.parametrize(
     ("text", "deviation"),
     [
-        ("a = 3 ; b = 2 + a = 2 + 3 = 5 ; c = b - a = 5 - 3 = 2 ; answer 2", ()),
-        ("a = 3 ; b = a + 2 = 3 + 2 = 5 ; c = b - a = 5 - 3 = 2 ; answer 2", ("terms in another order",)),
-        ("a = 3 ; b = 2 + a = 5 ; c = b - a = 2 ; answer 2", ("numbers not put in before calculating",)),
+        ("a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", ()),
+        ("a 3 ; b a + 2 = 3 + 2 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", ("terms in another order",)),
+        ("a 3 ; b 2 + a = 5 ; c b - a = 2 ; answer 2", ("numbers not put in before calculating",)),
     ],
 )
 def test_what_a_fair_teacher_accepts_is_correct_and_named(owls: Exercise, text: str, deviation: tuple[str, ...]):
@@ -159,11 +159,11 @@ def test_law_2_any_text_gets_a_verdict(text: str):
         "a = " + "(" * 20_000,
         "a = " + "1" * 40_000,
         "answer " + "9" * 40_000,
-        "a = 9**9**9**9 ; answer 9**9**9",
+        "a 9**9**9**9 ; answer 9**9**9",
         "a = " + "1 + " * 10_000 + "1",
         "Define " * 7_000,
         "a " * 24_000,
-        "a = 3 ; " * 6_000,
+        "a 3 ; " * 6_000,
         "x" * 5_000_000,
         "a = \u0663 ; \u202e answer \u00b2 \x00",
     ],
@@ -178,8 +178,8 @@ def test_law_2_hostile_texts_are_bounded(owls: Exercise, text: str):
 
 
 def test_rewards_are_what_their_names_say(owls: Exercise):
-    lucky = grade(owls, say(owls, "a = 3 ; b = 2 + a = 2 + 3 = 5 ; answer 2"))
-    wrong = grade(owls, say(owls, "a = 3 ; b = 2 + a = 2 + 3 = 5 ; c = b - a = 5 - 3 = 1 ; answer 1"))
+    lucky = grade(owls, say(owls, "a 3 ; b 2 + a = 2 + 3 = 5 ; answer 2"))
+    wrong = grade(owls, say(owls, "a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 1 ; answer 1"))
     assert (rewards.outcome(lucky), rewards.strict(lucky)) == (1, 0)
     assert rewards.process(lucky) == pytest.approx(2 / 3)
     assert rewards.mix(lucky, 0.25) == pytest.approx(0.25 + 0.75 * 2 / 3)

@@ -1,0 +1,5 @@
+"""`python -m gsm_lab` is `gsm-lab`."""
+
+from gsm_lab.cli import main
+
+main()

@@ -1,0 +1,439 @@
+"""The command line: the only parser, and the only place that prints.
+
+Progress goes to stderr, results to stdout or to files; the exit code is 0 only when the work is done. Heavy packages
+are imported inside the commands, so that `gsm-lab --help` is quick.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gsm_lab.errors import GsmLabError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gsm_lab.study import Experiment, Job, OnProgress, StageFolder, SweepState
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Shows what a training stage taught a language model, and how far past what it had seen.",
+)
+Runs = Annotated[Path, typer.Option(help="Folder of run folders.")]
+Threads = Annotated[int, typer.Option(help="CPU threads of one process.")]
+
+
+def main() -> None:
+    """Run the command line; our errors become one line and exit code 1."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except GsmLabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+@app.command()
+def generate(
+    folder: Annotated[Path, typer.Argument(help="Where the data set goes: shards, manifest, card.")],
+    ops: Annotated[str, typer.Option(help="Ops and their shares: 2-10, or 2-4=0.2,5-10=0.8.")] = "2-10",
+    contexts: Annotated[str, typer.Option(help="Contexts and their shares: zoo, or zoo=0.9,school=0.1.")] = "zoo",
+    frames: Annotated[str, typer.Option(help="Frames: english, terse, or a TOML file.")] = "english",
+    num_problems: Annotated[int, typer.Option(help="Problems in all.")] = 10_000,
+    split: Annotated[str, typer.Option(help="pretrain, midtrain, rl, validation or test; they share no problem.")] = "pretrain",
+    unit: Annotated[str, typer.Option(help="What shares are counted in: problems or tokens.")] = "problems",
+    seed: Annotated[int, typer.Option(help="Names the random streams.")] = 0,
+    distractors: Annotated[str, typer.Option(help="Fewest-most quantities that are not needed.")] = "0-4",
+    implicit_totals: Annotated[float, typer.Option(help="Chance of a total that the text never defines.")] = 0.2,
+    modulus: Annotated[int | None, typer.Option(help="Count modulo this.")] = None,
+    sentence_order: Annotated[str, typer.Option(help="shuffled or computation.")] = "shuffled",
+    trace_order: Annotated[str, typer.Option(help="leaf_first or goal_directed.")] = "leaf_first",
+    shard_size: Annotated[int, typer.Option(help="Problems in one file.")] = 5_000,
+    workers: Annotated[int, typer.Option(help="Processes; the bytes do not depend on it.")] = 1,
+) -> None:
+    """Write a data set: Parquet shards, a manifest with checksums, a card."""
+    from gsm_lab.data import ExerciseSource, Mixture, Slice, Tokenizer, write_dataset
+    from gsm_lab.problems import ProblemSpec, Style, load_template
+
+    op_shares = _shares(ops, "ops")
+    context_shares = {name: share for name, share in _shares(contexts, "contexts").items()}
+    style = Style(sentence_order=sentence_order, trace_order=trace_order)
+    low, _, high = distractors.partition("-")
+    slices = tuple(
+        Slice(
+            ProblemSpec(
+                op=_whole(op, "ops"),
+                distractors=(_whole(low, "distractors"), _whole(high or low, "distractors")),
+                implicit_totals=implicit_totals,
+                modulus=modulus,
+                constants=(1, 9) if modulus is None else (1, min(9, modulus - 1)),
+            ),
+            context,
+            frames,
+            op_share * context_share,
+            style,
+        )
+        for op, op_share in op_shares.items()
+        for context, context_share in context_shares.items()
+    )
+    tokenizer = Tokenizer.for_templates([load_template(context, frames) for context in context_shares])
+    source = ExerciseSource(Mixture(slices, unit), split, seed, tokenizer=tokenizer)  # type: ignore[arg-type]
+    with _bar("generate") as advance:
+        written = write_dataset(
+            folder, source, num_problems, shard_size, tokenizer=tokenizer, workers=workers, on_shard=advance
+        )
+    print(written)
+
+
+@app.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="A data set that `gsm-lab generate` wrote.")],
+    show: Annotated[int, typer.Option(help="How many problems to print.")] = 2,
+) -> None:
+    """Show problems, their graphs and solutions, and the histogram of sizes of a data set."""
+    from collections import Counter
+    from itertools import islice
+
+    from gsm_lab.data import read_dataset
+    from gsm_lab.problems import grade
+
+    sizes: dict[str, Counter[int]] = {}
+    total = distinct = 0
+    seen: set[str] = set()
+    for exercise in read_dataset(folder):
+        if total < show:
+            _print_exercise(exercise)
+        total += 1
+        seen.add(exercise.problem_id)
+        for name, value in exercise.sizes().items():
+            sizes.setdefault(name, Counter())[value] += 1
+    distinct = len(seen)
+    print(f"{total} problems, {distinct} distinct; all shards agree with the manifest")
+    for name, counts in sizes.items():
+        row = "  ".join(f"{value}:{count}" for value, count in sorted(counts.items()))
+        print(f"{name:>12}  {row}")
+    gold = all(grade(exercise, exercise.completion).verified for exercise in islice(read_dataset(folder), 200))
+    print(f"gold solutions of the first {min(total, 200)} verified: {'yes' if gold else 'NO'}")
+
+
+def _print_exercise(exercise: Any) -> None:
+    problem = exercise.problem
+    print(f"--- {exercise.problem_id}  {exercise.context}/{exercise.frames}  {exercise.sizes()}")
+    print(exercise.prompt)
+    print(exercise.completion.strip())
+    needed = {node.name for node in problem.needed}
+    for name, node in zip(exercise.names, problem.graph.nodes, strict=True):
+        parents = ", ".join(exercise.names[[n.name for n in problem.graph.nodes].index(p)] for p in node.parents)
+        mark = "asked " if node.name == problem.query else "needed" if node.name in needed else "      "
+        constant = "" if node.constant is None else f" {node.constant}"
+        print(f"  {mark} {name} = {problem.values[node.name]}: {node.operation}{constant} {parents}")
+
+
+# ------------------------------------------------------------------------------------------- grading
+
+
+@app.command()
+def grade(
+    data: Annotated[Path, typer.Argument(help="A data set folder, or JSON Lines of exercises (Exercise.to_dict).")],
+    predictions: Annotated[Path, typer.Argument(help='JSON Lines: {"id": problem_id, "completions": ["...", ...]}.')],
+    output: Annotated[Path | None, typer.Option(help="Write every grade here, as JSON Lines.")] = None,
+    k: Annotated[int, typer.Option(help="Largest k of pass@k.")] = 32,
+) -> None:
+    """Grade anyone's completions: verified pass@k per op, with intervals."""
+    from gsm_lab.files import write_text
+    from gsm_lab.study import grade_predictions
+
+    table, grades = grade_predictions(data, predictions, k)
+    if output is not None:
+        write_text(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in grades))
+    _print_table(table)
+
+
+@app.command()
+def certify(
+    problems: Annotated[int, typer.Option(help="Problems for the perfect solver.")] = 10_000,
+    mutations: Annotated[int, typer.Option(help="Mutated solutions of each class.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="Names the random streams.")] = 0,
+) -> None:
+    """Prove the instrument: the perfect solver is always right, every class of wrong step is caught."""
+    from gsm_lab.study import certify as run
+
+    with _bar("certify") as advance:
+        certificate = run(problems, mutations, seed, advance)
+    for line in certificate.lines:
+        print(line)
+    if not certificate.holds:
+        raise typer.Exit(1)
+
+
+# ---------------------------------------------------------------------------------------------- runs
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="experiment:recipe, such as edge_of_competence:rl-edge-seed0.")],
+    runs: Runs = Path("runs"),
+    threads: Threads = 2,
+    until: Annotated[int | None, typer.Option(help="Only the stages up to this number, from 0.")] = None,
+) -> None:
+    """Train and evaluate one recipe, stage by stage; what is there is not computed again, what was cut goes on."""
+    from gsm_lab.study import StageFolder, load_recipe
+
+    chosen = load_recipe(recipe)
+    last = len(chosen.stages) - 1 if until is None else until
+    folders = [StageFolder(runs, chosen, number) for number in range(last + 1)]
+    _run_stages(folders, threads)
+    for folder in folders:
+        print(folder.path)
+
+
+@app.command()
+def evaluate(
+    recipe: Annotated[str, typer.Argument(help="experiment:recipe whose stages are trained.")],
+    runs: Runs = Path("runs"),
+    threads: Threads = 2,
+) -> None:
+    """Evaluate the trained stages of a recipe, and print verified pass@k by op."""
+    import numpy as np
+    import pandas as pd
+
+    from gsm_lab.evaluation import ALL, PASS, powers_of_two, tabulate
+    from gsm_lab.study import StageFolder, evaluate_stage, load_recipe, read_rollouts
+
+    _set_threads(threads)
+    chosen = load_recipe(recipe)
+    folders = [StageFolder(runs, chosen, number) for number in range(len(chosen.stages))]
+    with _progress() as on_progress:
+        for folder in folders:
+            evaluate_stage(folder, on_progress)
+    rollouts = pd.concat([read_rollouts(folder) for folder in folders], ignore_index=True)
+    ks = powers_of_two(chosen.evaluation.samples)
+    table = tabulate(rollouts, np.random.default_rng(0), ks=ks)
+    rows = table[(table["metric"] == PASS) & (table["seed"] == ALL) & (table["context"] == ALL)]
+    shown = rows[rows["k"].isin([1, max(ks)])].copy()
+    shown["verified"] = [f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in shown.itertuples()]
+    shown["pass@"] = shown["k"].astype(str)
+    _print_table(shown.pivot(index="op", columns=["stage", "pass@"], values="verified"))
+
+
+@app.command()
+def sweep(
+    experiment: Annotated[str, typer.Argument(help="An experiment's folder, or its name below experiments/.")],
+    runs: Runs = Path("runs"),
+    workers: Annotated[int, typer.Option(help="Runs at the same time.")] = 2,
+    threads: Threads = 1,
+    only: Annotated[str | None, typer.Option(help="Only recipes whose name contains this.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+) -> None:
+    """Run what is missing of an experiment, each shared stage once, on local processes."""
+    from gsm_lab.study import load_experiment, plan, run_sweep
+
+    loaded = load_experiment(experiment)
+    recipes = [recipe for recipe in loaded.recipes if only is None or only in recipe.name]
+    jobs = plan(recipes)
+    if dry_run:
+        for job in jobs:
+            print(f"{job.id}  {'done   ' if job.is_done(runs) else 'missing'}  {job.label}  (for {len(job.users)} recipes)")
+        return
+
+    def command(job: "Job") -> list[str]:
+        place = f"{experiment}:{job.recipe.name}"
+        return ["run", place, "--runs", str(runs), "--threads", str(threads), "--until", str(job.number)]
+
+    state = run_sweep(recipes, runs, command, workers=workers, threads=threads, on_change=_SweepLines())
+    for job in jobs:
+        if job.id in state.failed:
+            print(f"failed: {job.label}; see {state.failed[job.id]}", file=sys.stderr)
+    print(f"{len(state.done)} of {len(jobs)} runs done")
+    if len(state.done) < len(jobs):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    experiment: Annotated[str, typer.Argument(help="An experiment's folder, or its name below experiments/.")],
+    runs: Runs = Path("runs"),
+    results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
+) -> None:
+    """Write tables, figures and one self-contained page of an experiment's runs."""
+    from gsm_lab.study import load_experiment, write_report
+
+    loaded = load_experiment(experiment)
+    written = write_report(loaded, runs, results / loaded.name)
+    _print_table(written.summary)
+    print(f"figure: {written.figure}\npage: {written.page}")
+
+
+@app.command()
+def demo(
+    runs: Runs = Path("runs/demo"),
+    results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("runs/demo-results"),
+    threads: Threads = 2,
+    scale: Annotated[str, typer.Option(help="nano, or tiny: seconds, for tests, learns nothing.")] = "nano",
+) -> None:
+    """The whole loop on this machine: pretrain, mid-train, reinforce, evaluate, and draw the edge of competence."""
+    from gsm_lab.study import StageFolder, demo_experiment, write_report
+
+    experiment = demo_experiment(scale)
+    recipe = experiment.recipes[0]
+    _run_stages([StageFolder(runs, recipe, number) for number in range(len(recipe.stages))], threads)
+    written = write_report(experiment, runs, results)
+    _print_table(written.summary)
+    print(f"figure: {written.figure}\npage: {written.page}")
+
+
+def _run_stages(folders: list["StageFolder"], threads: int) -> None:
+    from gsm_lab.study import evaluate_stage, train_stage
+
+    _set_threads(threads)
+    with _progress() as on_progress:
+        for folder in folders:
+            train_stage(folder, on_progress)
+            evaluate_stage(folder, on_progress)
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+# ------------------------------------------------------------------------------------------- showing
+
+
+@contextmanager
+def _progress() -> Iterator["OnProgress"]:
+    """Bars on a terminal, and plain lines where there is none: stage, speed, time left, loss or reward."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal or os.environ.get("CI"):
+        yield _ProgressLines()
+        return
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        speed = _Speed()
+        tasks: dict[str, Any] = {}
+
+        def on_progress(name: str, done: int, total: int, figures: Mapping[str, Any]) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total, completed=done, figures="")
+            bars.update(tasks[name], completed=done, figures=_figures(figures, speed.of(name, figures)))
+
+        yield on_progress
+
+
+class _Speed:
+    """Tokens a second between two reports of one stage."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[float, float]] = {}
+
+    def of(self, name: str, figures: Mapping[str, Any]) -> float | None:
+        import time
+
+        if "tokens_per_second" in figures:
+            return float(figures["tokens_per_second"])
+        now, tokens = time.perf_counter(), float(figures.get("tokens", 0))
+        before = self._last.get(name)
+        self._last[name] = (now, tokens)
+        return (tokens - before[1]) / max(now - before[0], 1e-9) if before else None
+
+
+def _figures(figures: Mapping[str, Any], speed: float | None) -> str:
+    """The latest figures of a stage, for a person."""
+    parts = [] if speed is None else [f"{speed:,.0f} tokens/s"]
+    for key, word in (("loss", "loss"), ("reward_mean", "reward"), ("verified_share", "verified"), ("op", "op")):
+        value = figures.get(key)
+        if value is not None and not (key == "loss" and "reward_mean" in figures):
+            parts.append(f"{word} {value:.3f}" if isinstance(value, float) else f"{word} {value}")
+    return "  ".join(parts)
+
+
+class _ProgressLines:
+    """A line for about every twentieth of a stage."""
+
+    def __init__(self) -> None:
+        self._speed = _Speed()
+        self._next: dict[str, int] = {}
+
+    def __call__(self, name: str, done: int, total: int, figures: Mapping[str, Any]) -> None:
+        if done >= self._next.get(name, 0) or done == total:
+            self._next[name] = done + max(1, total // 20)
+            print(f"{name} {done}/{total}  {_figures(figures, self._speed.of(name, figures))}", file=sys.stderr, flush=True)
+
+
+class _SweepLines:
+    """A line on stderr whenever a run of a sweep begins, ends or fails."""
+
+    def __init__(self) -> None:
+        self._shown: tuple[int, int, tuple[str, ...]] | None = None
+
+    def __call__(self, state: "SweepState") -> None:
+        now = (len(state.done), len(state.failed), tuple(sorted(state.running)))
+        if now != self._shown:
+            self._shown = now
+            running = ", ".join(job.label for job in state.jobs if job.id in state.running)
+            print(
+                f"{now[0]} of {len(state.jobs)} done, {now[1]} failed; running: {running or 'nothing'}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Any]:
+    """A progress callback of (done, total)."""
+    with _progress() as on_progress:
+        yield lambda done, total: on_progress(name, done, total, {})
+
+
+def _print_table(table: "pd.DataFrame") -> None:
+    import pandas as pd
+
+    with pd.option_context("display.max_rows", None, "display.max_columns", None, "display.width", 250):
+        print(table.to_string())
+
+
+def _whole(text: str, name: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{name}: {text!r} is not a whole number.") from None
+
+
+def _shares(text: str, name: str) -> dict[str, float]:
+    """`2-4=0.2,5=0.8` as shares of single keys; without shares all are alike. A range shares its weight evenly."""
+    shares: dict[str, float] = {}
+    parts = text.split(",")
+    for part in parts:
+        keys, _, share = part.partition("=")
+        low, _, high = keys.partition("-")
+        members = [str(op) for op in range(_whole(low, name), _whole(high, name) + 1)] if high else [low]
+        if bool(share) != ("=" in parts[0]):
+            raise typer.BadParameter(f"{name}: {text!r} gives shares for some and not for others.")
+        for member in members:
+            shares[member] = shares.get(member, 0.0) + (float(share) / len(members) if share else 1.0)
+    if "=" not in parts[0]:
+        shares = dict.fromkeys(shares, 1.0 / len(shares))
+    return shares

@@ -1,0 +1,132 @@
+"""Packs exercises of different lengths into rows of one length; no exercise is cut, and none sees another.
+
+Axes: R rows, L positions of a row.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsm_lab.data.tokenizer import Tokenizer
+from gsm_lab.errors import TokenError
+from gsm_lab.problems import Exercise
+
+LOSS_ON = ("completion", "all")
+
+
+class Exercises(Protocol):
+    """Anything that has an exercise for every index from 0 on; an `ExerciseSource` for one."""
+
+    def at(self, index: int) -> Exercise: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PackedRows:
+    """One batch; every array has shape (R, L).
+
+    A document is the prompt, the completion and the end of sequence of one exercise. Its first token is never a
+    target: nothing stands before it that it could be told from.
+    """
+
+    tokens: NDArray[np.int32]
+    """Ids; the pad id where no document is."""
+    targets: NDArray[np.int32]
+    """The id that follows in the same document; the pad id where none does."""
+    positions: NDArray[np.int32]
+    """Place within the document, from 0; 0 in padding."""
+    documents: NDArray[np.int32]
+    """Number of the document within its row, from 0; -1 in padding."""
+    loss_mask: NDArray[np.bool_]
+    """Which targets count."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int((self.documents >= 0).sum())
+
+    @property
+    def num_targets(self) -> int:
+        """Targets that count."""
+        return int(self.loss_mask.sum())
+
+
+class Packer:
+    """Batches of packed rows from endless exercises.
+
+    Raises:
+        TokenError: rows or length that hold nothing, or an unknown `loss_on`.
+    """
+
+    def __init__(
+        self,
+        source: Exercises,
+        tokenizer: Tokenizer,
+        rows: int,
+        length: int,
+        loss_on: Literal["completion", "all"] = "all",
+    ) -> None:
+        if rows < 1 or length < 2:
+            raise TokenError(f"rows={rows} and length={length}: give at least 1 row of at least 2 tokens.")
+        if loss_on not in LOSS_ON:
+            raise TokenError(f"loss_on={loss_on!r}: give one of {', '.join(LOSS_ON)}.")
+        self.source = source
+        self.tokenizer = tokenizer
+        self.rows = rows
+        self.length = length
+        self.loss_on = loss_on
+
+    def batch(self, cursor: int) -> tuple[PackedRows, int]:
+        """The batch that begins with exercise `cursor`, and the cursor of the next one.
+
+        Exercises are taken in order, each into the first row with room, until one finds none: that one begins the
+        next batch. So every exercise is in exactly one batch, and a cursor is all there is to remember.
+
+        Raises:
+            TokenError: an exercise that is longer than a row.
+        """
+        packed = self._empty()
+        used = [0] * self.rows
+        num_documents = [0] * self.rows
+        while True:
+            ids, num_prompt = self._document(cursor)
+            row = next((row for row in range(self.rows) if used[row] + len(ids) <= self.length), None)
+            if row is None:
+                return packed, cursor
+            self._put(packed, row, used[row], num_documents[row], ids, num_prompt)
+            used[row] += len(ids)
+            num_documents[row] += 1
+            cursor += 1
+
+    def _empty(self) -> PackedRows:
+        shape = (self.rows, self.length)
+        pads = np.full(shape, self.tokenizer.pad_id, dtype=np.int32)
+        return PackedRows(
+            tokens=pads,
+            targets=pads.copy(),
+            positions=np.zeros(shape, dtype=np.int32),
+            documents=np.full(shape, -1, dtype=np.int32),
+            loss_mask=np.zeros(shape, dtype=np.bool_),
+        )
+
+    def _document(self, index: int) -> tuple[list[int], int]:
+        """The ids of an exercise with its end, and how many of them are the prompt's."""
+        exercise = self.source.at(index)
+        prompt = self.tokenizer.encode(exercise.prompt)
+        ids = [*prompt, *self.tokenizer.encode(exercise.completion), self.tokenizer.eos_id]
+        if len(ids) > self.length:
+            raise TokenError(
+                f"exercise {index} (op {exercise.op}, {exercise.context}, {exercise.frames}) has {len(ids)} tokens and "
+                f"a row has {self.length}: set the row length to at least {len(ids)}, or lower op or the distractors."
+            )
+        return ids, len(prompt)
+
+    def _put(self, packed: PackedRows, row: int, begin: int, number: int, ids: list[int], num_prompt: int) -> None:
+        end = begin + len(ids)
+        packed.tokens[row, begin:end] = ids
+        packed.targets[row, begin : end - 1] = ids[1:]
+        packed.positions[row, begin:end] = np.arange(len(ids))
+        packed.documents[row, begin:end] = number
+        first_target = begin + (num_prompt - 1 if self.loss_on == "completion" else 0)
+        packed.loss_mask[row, max(begin, first_target) : end - 1] = True

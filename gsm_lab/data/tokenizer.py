@@ -1,0 +1,224 @@
+"""The closed vocabulary: text to token ids and back, with nothing lost and nothing unknown.
+
+A word carries the space before it, every digit is a token of its own, every mark too. So ids are joined exactly as
+texts are: the ids of a prompt followed by those of its completion are the ids of the whole.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex
+from tokenizers import Tokenizer as WordTokenizer
+from tokenizers.decoders import Fuse
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+
+from gsm_lab.errors import DataError, TokenError
+from gsm_lab.files import write_json, write_text
+from gsm_lab.problems import Template
+
+PATTERN = r" ?[\p{L}_]+| ?\p{N}| ?[^\s\p{L}\p{N}_]|\s"
+"""What one token is. Only its first character can be a space: `Tokenizer.encode` relies on that."""
+PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
+SPECIAL = (PAD, EOS, UNKNOWN)
+MULTIPLE = 64
+"""The vocabulary is filled up to a multiple of this, which matrix products like."""
+MOST_REMEMBERED = 1 << 18
+_TOKENIZER_FILE = "tokenizer.json"
+_CLASS_FILE = "gsm_lab_tokenizer"
+_CLASS = f'''"""For transformers with trust_remote_code=True: reads tokenizer.json as it is."""
+
+from transformers import PreTrainedTokenizerFast
+
+
+class GsmLabTokenizer(PreTrainedTokenizerFast):
+    """The tokenizer of {_TOKENIZER_FILE}, unchanged."""
+'''
+_CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+"""Passes the text of messages through, for servers that insist on messages."""
+
+
+class Tokenizer:
+    """Text to ids and back, over a closed vocabulary; equal if the vocabulary is.
+
+    Raises:
+        TokenError: two words of the vocabulary are the same, or one is not a token.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        doubles = sorted({word for word in words if word in SPECIAL}) or _doubles(words)
+        if doubles:
+            raise TokenError(f"the vocabulary holds {doubles[0]!r} twice: list every word once, and no special token.")
+        self._words = tuple(words)
+        self._tokenizer = _word_tokenizer(self.tokens)
+        self._remembered: dict[str, tuple[int, ...]] = {}
+
+    @staticmethod
+    def for_templates(templates: Iterable[Template]) -> "Tokenizer":
+        """The tokenizer whose words are exactly those that the templates can render, whatever their order."""
+        splitter = _splitter()
+        pieces = {piece for template in templates for piece in template.pieces()}
+        return Tokenizer(sorted({word for piece in pieces for word, _ in splitter.pre_tokenize_str(piece)}))
+
+    def __len__(self) -> int:
+        """How many ids have a meaning: words and special tokens, without the filling."""
+        return len(SPECIAL) + len(self._words)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizer) and self._words == other._words
+
+    def __hash__(self) -> int:
+        return hash(self._words)
+
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[tuple[str, ...]]]:
+        return Tokenizer, (self._words,)
+
+    @cached_property
+    def tokens(self) -> tuple[str, ...]:
+        """The text of every id; the last ones only fill the vocabulary up and never come out of `encode`."""
+        num_unused = -len(self) % MULTIPLE
+        return (*SPECIAL, *self._words, *(f"<unused_{number}>" for number in range(num_unused)))
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids a model needs, a multiple of 64."""
+        return len(self.tokens)
+
+    @property
+    def pad_id(self) -> int:
+        return SPECIAL.index(PAD)
+
+    @property
+    def eos_id(self) -> int:
+        return SPECIAL.index(EOS)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits: the same if and only if every text gets the same ids."""
+        content = json.dumps([PATTERN, MULTIPLE, *self.tokens])
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of the text, without any special token.
+
+        No token has a space after its first character, so the text may be cut before every space: what lies between
+        two spaces is encoded once and remembered.
+
+        Raises:
+            TokenError: a word that the vocabulary lacks.
+        """
+        first, *others = text.split(" ")
+        ids = list(self._encode_piece(first))
+        remembered = self._remembered
+        for other in others:
+            known = remembered.get(other)
+            if known is None:
+                known = self._encode_piece(" " + other)
+                if len(remembered) < MOST_REMEMBERED:
+                    remembered[other] = known
+            ids += known
+        return ids
+
+    def _encode_piece(self, piece: str) -> tuple[int, ...]:
+        try:
+            encoding = self._tokenizer.encode(piece, add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError) as error:  # half of a surrogate pair is no text
+            raise TokenError(f"{piece!r} is not valid Unicode: give text that UTF-8 can write.") from error
+        for token_id, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if token_id == SPECIAL.index(UNKNOWN):
+                raise TokenError(
+                    f"{piece[begin:end]!r} is not among the {len(self._words)} words of this tokenizer: "
+                    f"make it with Tokenizer.for_templates from every template whose text it is to read."
+                )
+        return tuple(encoding.ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of the ids; pads and ends of sequence give none, everything else does, known or not."""
+        silent = (self.pad_id, self.eos_id)
+        return "".join(
+            self.tokens[token_id] if token_id < len(self.tokens) else UNKNOWN
+            for token_id in map(int, ids)
+            if token_id not in silent
+        )
+
+    def save(self, folder: Path | str) -> None:
+        """Write the files from which `Tokenizer.load` and transformers' `AutoTokenizer` read the same tokenizer.
+
+        Raises:
+            StorageError: a file cannot be written.
+        """
+        folder = Path(folder)
+        write_text(folder / _TOKENIZER_FILE, self._tokenizer.to_str(pretty=True) + "\n")
+        write_text(folder / f"{_CLASS_FILE}.py", _CLASS)
+        write_json(folder / "tokenizer_config.json", _transformers_config())
+
+    @staticmethod
+    def load(folder: Path | str) -> "Tokenizer":
+        """The tokenizer that `save` wrote.
+
+        Raises:
+            DataError: there is none, it is damaged, or it is of another kind.
+        """
+        path = Path(folder) / _TOKENIZER_FILE
+        try:
+            written = json.loads(path.read_text(encoding="utf-8"))
+            vocabulary: dict[str, int] = written["model"]["vocab"]
+            tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+            words = [token for token in tokens if token not in SPECIAL and not token.startswith("<unused_")]
+            tokenizer = Tokenizer(words)
+        except FileNotFoundError as error:
+            raise DataError(f"there is no {path}: give the folder that Tokenizer.save wrote.") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is damaged or foreign ({error}): write it again with Tokenizer.save.") from error
+        if json.loads(tokenizer._tokenizer.to_str()) != written:
+            raise DataError(
+                f"{path} does not describe a tokenizer of gsm_lab, or was written with another version of tokenizers: "
+                f"write it again with Tokenizer.save."
+            )
+        return tokenizer
+
+
+def _doubles(words: Sequence[str]) -> list[str]:
+    return sorted({word for word in words if words.count(word) > 1}) if len(set(words)) < len(words) else []
+
+
+def _splitter() -> Split:
+    return Split(Regex(PATTERN), behavior="isolated")
+
+
+def _word_tokenizer(tokens: Sequence[str]) -> WordTokenizer:
+    """The same vocabulary for the tokenizers library; text that looks like a special token is plain text to it."""
+    vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
+    tokenizer = WordTokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = _splitter()
+    tokenizer.decoder = Fuse()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _transformers_config() -> dict[str, Any]:
+    """tokenizer_config.json.
+
+    Beside the config.json of a Qwen2 model, `AutoTokenizer` of transformers 5 would put Qwen2's own splitting in place
+    of ours, without a word, whatever `tokenizer_class` says. It does not where `auto_map` names a class: then it reads
+    tokenizer.json as it is, and runs that class only if told to trust the folder's code.
+    """
+    return {
+        "auto_map": {"AutoTokenizer": [None, f"{_CLASS_FILE}.GsmLabTokenizer"]},
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": PAD,
+        "eos_token": EOS,
+        "unk_token": UNKNOWN,
+        "bos_token": None,
+        "add_bos_token": False,
+        "add_eos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "padding_side": "left",
+        "model_input_names": ["input_ids", "attention_mask"],
+        "chat_template": _CHAT_TEMPLATE,
+    }

@@ -1,0 +1,149 @@
+"""Evaluation of a stage: many completions of the same test problems for every stage and seed, all of them kept.
+
+One file an op, written whole and skipped when it is there, so that an evaluation can be cut anywhere.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gsm_lab.data import ExerciseSource, Mixture, Slice, Tokenizer
+from gsm_lab.files import sha256_of, whole_file, write_json
+from gsm_lab.model import Transformer, load_checkpoint, sample
+from gsm_lab.problems import Exercise, grade
+from gsm_lab.seeds import stream_seed
+from gsm_lab.study.pipeline import OnProgress, no_progress, rollout_columns
+from gsm_lab.study.recipe import Recipe
+from gsm_lab.study.runs import StageFolder, read_json
+from gsm_lab.errors import RunError
+
+SCHEMA = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("op", pa.int32()),
+        ("context", pa.string()),
+        ("sample", pa.int32()),
+        ("verdict", pa.string()),
+        ("verified", pa.bool_()),
+        ("answer_correct", pa.bool_()),
+        ("answer", pa.int64()),
+        ("process_accuracy", pa.float64()),
+        ("first_error", pa.string()),
+        ("tokens", pa.int32()),
+        ("completion", pa.string()),
+    ]
+)
+
+
+def test_problems(recipe: Recipe, op: int) -> list[Exercise]:
+    """The test problems of one op, the same for every stage, seed and arm of a task; no two are the same."""
+    settings, task = recipe.evaluation, recipe.task
+    exercises: list[Exercise] = []
+    for context in settings.contexts:
+        mixture = Mixture((Slice(task.spec(op), context, task.frames, 1.0, task.style),), "problems")
+        source = ExerciseSource(mixture, "test", stream_seed(settings.seed, "evaluation", op, context))
+        seen: dict[str, Exercise] = {}
+        for index in range(20 * settings.problems_per_op):
+            exercise = source.at(index)
+            seen.setdefault(exercise.problem_id, exercise)
+            if len(seen) == settings.problems_per_op:
+                break
+        exercises += seen.values()
+    return exercises
+
+
+def evaluate_stage(folder: StageFolder, on_progress: OnProgress = no_progress) -> Path:
+    """Evaluate a trained stage by its recipe's settings, if that is not done; the folder of the evaluation.
+
+    Raises:
+        RunError: the stage is not trained.
+    """
+    if folder.is_evaluated:
+        return folder.evaluation
+    if not folder.is_done:
+        raise RunError(f"{folder.path} is not trained to its end: run the recipe first.")
+    folder.check_done()
+    recipe, settings = folder.recipe, folder.recipe.evaluation
+    with folder.locked():
+        write_json(folder.evaluation / "config.json", settings.model_dump(mode="json"))
+        model = load_checkpoint(folder.checkpoint)
+        tokenizer = Tokenizer.load(folder.checkpoint)
+        began, tokens = time.perf_counter(), 0
+        for number, op in enumerate(settings.ops):
+            path = folder.evaluation / f"op-{op:03d}.parquet"
+            if not path.exists():
+                rows = _rollouts(model, tokenizer, recipe, op)
+                tokens += sum(row["tokens"] for row in rows)
+                with whole_file(path) as temporary:
+                    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
+            speed = tokens / (time.perf_counter() - began)
+            name = f"test {recipe.stages[folder.number].name}"
+            on_progress(name, number + 1, len(settings.ops), {"op": op, "tokens_per_second": speed})
+        files = sorted(folder.evaluation.glob("op-*.parquet"))
+        write_json(folder.evaluation / "done.json", {file.name: sha256_of(file) for file in files})
+    return folder.evaluation
+
+
+def _rollouts(model: Transformer, tokenizer: Tokenizer, recipe: Recipe, op: int) -> list[dict[str, Any]]:
+    """Every completion of every test problem of one op, graded."""
+    settings = recipe.evaluation
+    exercises = test_problems(recipe, op)
+    uniforms = [_uniforms(recipe, exercise) for exercise in exercises]
+    groups = sample(
+        model,
+        [tokenizer.encode(exercise.prompt) for exercise in exercises],
+        uniforms,
+        max_new_tokens=settings.max_new_tokens,
+        eos_id=tokenizer.eos_id,
+        temperature=settings.temperature,
+    )
+    rows = []
+    for exercise, group in zip(exercises, groups, strict=True):
+        for number, one in enumerate(group):
+            text = tokenizer.decode(one.ids)
+            result = grade(exercise, text, one.finished)
+            rows.append(
+                {
+                    "problem_id": exercise.problem_id,
+                    "sample": number,
+                    "verdict": result.verdict.value,
+                    "verified": result.verified,
+                    "tokens": len(one.ids),
+                    **rollout_columns(exercise, text, result),
+                }
+            )
+    return rows
+
+
+def _uniforms(recipe: Recipe, exercise: Exercise) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The random numbers of one problem's completions, a stream of its own."""
+    settings = recipe.evaluation
+    key = stream_seed(recipe.seed, "evaluate", exercise.context, exercise.problem_id)
+    return np.random.Generator(np.random.Philox(key=key)).random((settings.samples, settings.max_new_tokens))
+
+
+def read_rollouts(folder: StageFolder) -> pd.DataFrame:
+    """The rollouts of an evaluation, checked, with their stage and seed.
+
+    Raises:
+        RunError: the evaluation is incomplete or damaged.
+    """
+    if not folder.is_evaluated:
+        raise RunError(f"{folder.evaluation} is not complete: run the recipe, or `gsm-lab evaluate`.")
+    parts = []
+    for name, checksum in read_json(folder.evaluation / "done.json").items():
+        file = folder.evaluation / name
+        if not file.is_file() or sha256_of(file) != checksum:
+            raise RunError(f"{file} is missing or has changed: remove {folder.evaluation} and evaluate again.")
+        parts.append(pq.read_table(file).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get))
+    table = pd.concat(parts, ignore_index=True)
+    table.insert(0, "stage", folder.recipe.stages[folder.number].name)
+    table.insert(1, "seed", folder.recipe.seed)
+    return table

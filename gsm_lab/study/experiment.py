@@ -1,0 +1,87 @@
+"""Experiments: recipes with a question, found in a folder by its name."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from pydantic import Field
+
+from gsm_lab.errors import RecipeError
+from gsm_lab.study.recipe import Frozen, Recipe
+
+
+class Experiment(Frozen):
+    """What `experiments/<name>/recipes.py` defines as EXPERIMENT."""
+
+    name: str
+    title: str
+    """The headline of its figures."""
+    recipes: tuple[Recipe, ...] = Field(min_length=1)
+    bands: dict[str, tuple[int, int]]
+    """Lowest and highest op of each named range: ID, edge, hard."""
+    baseline: str
+    """The stage that the others are compared with."""
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe of that name.
+
+        Raises:
+            RecipeError: there is none.
+        """
+        for recipe in self.recipes:
+            if recipe.name == name:
+                return recipe
+        names = ", ".join(recipe.name for recipe in self.recipes)
+        raise RecipeError(f"experiment {self.name!r} has no recipe {name!r}: give one of {names}.")
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Every stage's name once, in the order in which recipes bring them up."""
+        return tuple(dict.fromkeys(stage.name for recipe in self.recipes for stage in recipe.stages))
+
+
+def load_experiment(place: str | Path) -> Experiment:
+    """The experiment in a folder, given by its path or by its name below `experiments/`.
+
+    Raises:
+        RecipeError: there is no such folder, or it defines no valid experiment.
+    """
+    folder = Path(place)
+    if not (folder / "recipes.py").is_file():
+        folder = Path("experiments") / place
+    file = folder / "recipes.py"
+    if not file.is_file():
+        known = sorted(path.parent.name for path in Path("experiments").glob("*/recipes.py"))
+        raise RecipeError(
+            f"there is no experiment {str(place)!r}: give a folder with a recipes.py"
+            + (f", or one of {', '.join(known)}." if known else ".")
+        )
+    name = f"gsm_lab_experiment_{folder.name}"
+    specification = importlib.util.spec_from_file_location(name, file)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    try:
+        specification.loader.exec_module(module)
+    except (ValueError, TypeError, NameError) as error:
+        raise RecipeError(f"{file} defines no valid recipes: {error}") from error
+    experiment = getattr(module, "EXPERIMENT", None)
+    if not isinstance(experiment, Experiment):
+        raise RecipeError(f"{file} defines no EXPERIMENT: give the name EXPERIMENT to a gsm_lab.study.Experiment.")
+    return experiment
+
+
+def load_recipe(place: str) -> Recipe:
+    """The recipe written as `experiment:name`, such as `edge_of_competence:rl-edge-seed0`.
+
+    Raises:
+        RecipeError: it is not written so, or there is none.
+    """
+    experiment, colon, name = place.rpartition(":")
+    if not colon:
+        raise RecipeError(f"{place!r} names no recipe: write it as experiment:recipe, for example "
+                          f"edge_of_competence:rl-edge-seed0.")
+    return load_experiment(experiment).recipe(name)

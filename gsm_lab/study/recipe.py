@@ -1,0 +1,270 @@
+"""Recipes: everything that decides the weights of a run, as frozen, validated values with an identity.
+
+A recipe is a task (what the problems look like), a model, and a row of stages. The identity of a stage hashes all that
+can change its weights: the task, the model, the seed, and the stages up to it. So recipes that begin alike share their
+beginning, and it is computed once. This module needs no torch: recipes can be listed anywhere.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gsm_lab.errors import RecipeError
+from gsm_lab.problems import ProblemSpec, Style, rewards
+
+INSTRUMENT = 1
+"""Counts changes of the code that change the weights of a recipe; part of every identity."""
+
+
+class Frozen(BaseModel):
+    """A value: no unknown fields, no changes after birth."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Task(Frozen):
+    """What all problems of a recipe have in common; `op` and context come from a stage's blend."""
+
+    contexts: tuple[str, ...] = ("zoo",)
+    """All contexts that any stage or evaluation uses: the tokenizer knows their words."""
+    frames: str = "terse"
+    sentence_order: Literal["shuffled", "computation"] = "shuffled"
+    trace_order: Literal["leaf_first", "goal_directed"] = "goal_directed"
+    facts: tuple[int, int] | None = None
+    """Fewest and most facts in a text, whatever the op (see `ProblemSpec.facts`)."""
+    distractors: tuple[int, int] | None = None
+    implicit_totals: float = 0.2
+    places: int = 10
+    items: int = 10
+    reuse: float = 0.2
+    copies: float = 0.15
+    width: int = 3
+    operations: tuple[str, ...] = ("add", "subtract", "multiply")
+    constants: tuple[int, int] = (1, 9)
+    values: tuple[int, int] = (0, 1000)
+    modulus: int | None = None
+
+    @model_validator(mode="after")
+    def _spec_is_possible(self) -> Self:
+        self.spec(op=4)
+        return self
+
+    def spec(self, op: int, facts: tuple[int, int] | None = None) -> ProblemSpec:
+        """The settings of this task's problems with that op, and with other `facts` if they are given."""
+        own = self.model_dump(exclude={"contexts", "frames", "sentence_order", "trace_order"})
+        return ProblemSpec(op=op, **own | ({} if facts is None else {"facts": facts}))
+
+    @property
+    def style(self) -> Style:
+        return Style(sentence_order=self.sentence_order, trace_order=self.trace_order)
+
+
+class Blend(Frozen):
+    """Shares of ops and of contexts; each must sum to 1."""
+
+    ops: dict[int, float]
+    """Share of each op."""
+    contexts: dict[str, float] = {"zoo": 1.0}
+    """Share of each context."""
+    unit: Literal["problems", "tokens"] = "problems"
+    """What the shares are shares of."""
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> Self:
+        for name, shares in (("ops", self.ops), ("contexts", self.contexts)):
+            total = sum(shares.values())
+            if abs(total - 1) > 1e-9 or any(share <= 0 for share in shares.values()):
+                raise ValueError(
+                    f"the shares of {name} {shares} sum to {total:.6g}: give shares above 0 that sum to 1 "
+                    f"(leave out what shall not occur)."
+                )
+        return self
+
+
+def uniform(low: int, high: int, contexts: tuple[str, ...] = ("zoo",), unit: str = "problems") -> Blend:
+    """Every op from `low` to `high` alike, every context alike."""
+    ops = {op: 1 / (high - low + 1) for op in range(low, high + 1)}
+    return Blend.model_validate(
+        {"ops": ops, "contexts": {context: 1 / len(contexts) for context in contexts}, "unit": unit}
+    )
+
+
+def joined(*parts: tuple[float, Blend]) -> Blend:
+    """Blends of the same contexts in the given shares: `joined((0.2, easy), (0.8, edge))`."""
+    first = parts[0][1]
+    if any(blend.contexts != first.contexts or blend.unit != first.unit for _, blend in parts):
+        raise RecipeError("only blends of equal contexts and unit can be joined: write the shares out instead.")
+    ops: dict[int, float] = {}
+    for share, blend in parts:
+        for op, weight in blend.ops.items():
+            ops[op] = ops.get(op, 0) + share * weight
+    return Blend(ops=dict(sorted(ops.items())), contexts=first.contexts, unit=first.unit)
+
+
+class Phase(Frozen):
+    """A part of a curriculum."""
+
+    problems: int
+    """How many problems it lasts."""
+    blend: Blend
+    facts: tuple[int, int] | None = None
+    """Other facts than the task's."""
+
+
+class Scale(Frozen):
+    """A model's size; the vocabulary is the task's."""
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    ffn: int
+    max_positions: int
+    rope_theta: float = 10_000.0
+    initial_std: float = 0.02
+    """Standard deviation of the untrained weights."""
+
+
+class Optimization(Frozen):
+    """The optimiser and its schedule; as in `gsm_lab.training`."""
+
+    kind: Literal["muon", "adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    matrix_learning_rate: float = 2e-2
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    gradient_clip: float = 1.0
+    warmup_steps: int = 50
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    min_share: float = 0.1
+    """Share of the learning rate that is left at the end."""
+
+
+class Supervised(Frozen):
+    """Training on gold solutions: pretraining, mid-training."""
+
+    kind: Literal["supervised"] = "supervised"
+    name: str
+    """What figures call the stage: "base", "mid-trained"."""
+    split: Literal["pretrain", "midtrain"] = "pretrain"
+    blend: Blend
+    curriculum: tuple[Phase, ...] = ()
+    """What comes before `blend`, in this order."""
+    steps: int
+    """Optimiser steps."""
+    rows: int
+    """Packed rows a step."""
+    row_length: int
+    """Tokens a row; rows x row_length is the batch in tokens."""
+    loss_on: Literal["completion", "all"] = "completion"
+    optimization: Optimization
+
+
+class Reinforce(Frozen):
+    """Reinforcement learning with verified rewards (GRPO)."""
+
+    kind: Literal["reinforce"] = "reinforce"
+    name: str
+    blend: Blend
+    steps: int
+    """Batches of rollouts."""
+    prompts_per_step: int
+    samples_per_prompt: int
+    updates_per_rollout: int = 1
+    """Optimiser steps on each batch of rollouts."""
+    max_new_tokens: int
+    temperature: float = 1.0
+    reward: str = "strict"
+    alpha: float = 0.5
+    """Share of the outcome in rewards that mix it with the process."""
+    normaliser: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
+    divide_by_std: bool = False
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    kl_weight: float = 0.0
+    optimization: Optimization
+
+    @model_validator(mode="after")
+    def _reward_exists(self) -> Self:
+        rewards.named_reward(self.reward, self.alpha)
+        return self
+
+
+Stage = Annotated[Supervised | Reinforce, Field(discriminator="kind")]
+
+
+class Evaluation(Frozen):
+    """How every stage is measured. It changes no weights."""
+
+    ops: tuple[int, ...]
+    contexts: tuple[str, ...] = ("zoo",)
+    problems_per_op: int = 64
+    """In each context."""
+    samples: int = 32
+    temperature: float = 1.0
+    max_new_tokens: int = 256
+    seed: int = 0
+    """Chooses the problems: the same for all recipes, so that stages and seeds are compared on equal problems."""
+
+    @property
+    def id(self) -> str:
+        """Ten hexadecimal digits that name these settings."""
+        return _hash(self.model_dump(mode="json"))
+
+
+class Recipe(Frozen):
+    """One run, from the first problem to the last stage."""
+
+    name: str
+    """What people call it; changes nothing."""
+    seed: int
+    task: Task
+    scale: Scale
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    evaluation: Evaluation
+    save_every: int = 100
+    """Steps between saved training states; changes no weights."""
+    micro_batch_tokens: int = 8192
+    """Most tokens that go through the model at once in reinforcement learning; changes nothing but memory."""
+
+    @model_validator(mode="after")
+    def _contexts_are_known(self) -> Self:
+        blends = [stage.blend for stage in self.stages]
+        blends += [phase.blend for stage in self.stages if isinstance(stage, Supervised) for phase in stage.curriculum]
+        used = {context for blend in blends for context in blend.contexts} | {*self.evaluation.contexts}
+        if not used <= {*self.task.contexts}:
+            raise ValueError(
+                f"the stages use the contexts {sorted(used)}, the task names {sorted(self.task.contexts)}: "
+                f"name all of them in task.contexts, so that the tokenizer knows their words."
+            )
+        return self
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits that depend on all that can change weights, and on nothing else."""
+        return self.stage_id(len(self.stages) - 1)
+
+    def stage_id(self, number: int) -> str:
+        """The identity of stage `number` together with all before it."""
+        return _hash(self.identity(number), 8)
+
+    def identity(self, number: int) -> dict[str, Any]:
+        """What the identity of stage `number` hashes; `name` labels figures only, so it stays out."""
+        return {
+            "instrument": INSTRUMENT,
+            "seed": self.seed,
+            "task": self.task.model_dump(mode="json"),
+            "scale": self.scale.model_dump(mode="json"),
+            "stages": [stage.model_dump(mode="json", exclude={"name"}) for stage in self.stages[: number + 1]],
+        }
+
+    def until(self, number: int) -> "Recipe":
+        """The same recipe cut after stage `number`."""
+        return self.model_copy(update={"stages": self.stages[: number + 1]})
+
+
+def _hash(value: Mapping[str, Any], size: int = 5) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=size).hexdigest()

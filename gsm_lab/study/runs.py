@@ -1,0 +1,134 @@
+"""Run folders: one folder a stage, named by its identity, marked as done only when everything in it is whole.
+
+    runs/<stage id>/
+      config.json       what the identity hashes: task, scale, seed, stages up to this one
+      preflight.json    the batch arithmetic, stated before the first step
+      metrics.jsonl     one line a step: what can be recomputed bit for bit
+      timings.jsonl     seconds by phase
+      rollouts/         every completion of reinforcement learning, one file a step
+      state/            exact training state, to resume from
+      checkpoint/       the result, in the Hugging Face layout, with its tokenizer
+      done.json         checksums of the result; written last
+      evaluation-<id>/  completions and tables of an evaluation
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gsm_lab.errors import RunError
+from gsm_lab.files import sha256_of, write_json
+from gsm_lab.study.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The folder of stage `number` of `recipe` below `home`."""
+
+    home: Path
+    recipe: Recipe
+    number: int
+
+    @property
+    def path(self) -> Path:
+        return self.home / self.recipe.stage_id(self.number)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / f"evaluation-{self.recipe.evaluation.id}"
+
+    @property
+    def before(self) -> "StageFolder | None":
+        """The folder of the stage that this one goes on from."""
+        return StageFolder(self.home, self.recipe, self.number - 1) if self.number else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the stage has been trained to its end."""
+        return (self.path / "done.json").is_file()
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the evaluation of this recipe's settings is complete."""
+        return (self.evaluation / "done.json").is_file()
+
+    def open(self) -> None:
+        """Make the folder, or check that the one there is this stage's.
+
+        Raises:
+            RunError: the folder holds something else.
+        """
+        config = self.path / "config.json"
+        wanted = json.loads(json.dumps(self.recipe.identity(self.number)))
+        if not config.exists():
+            if self.path.exists() and any(entry.name != ".lock" for entry in self.path.iterdir()):
+                raise RunError(
+                    f"{self.path} holds files but no config.json, so it is no run folder of ours: "
+                    f"move it away, or choose another folder with --runs."
+                )
+            write_json(config, wanted)
+        found = read_json(config)
+        if found != wanted:
+            differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+            raise RunError(
+                f"{self.path} belongs to another recipe (it differs in {', '.join(differing)}): "
+                f"move it away, or choose another folder with --runs."
+            )
+
+    def finish(self, figures: dict[str, Any]) -> None:
+        """Mark the stage as done, with the checksums of its checkpoint."""
+        checksums = {entry.name: sha256_of(entry) for entry in sorted(self.checkpoint.iterdir())}
+        write_json(self.path / "done.json", {"checkpoint": checksums, **figures})
+
+    def check_done(self) -> None:
+        """Check the result of a done stage against its checksums.
+
+        Raises:
+            RunError: a file of the checkpoint is missing or has changed.
+        """
+        for name, checksum in read_json(self.path / "done.json")["checkpoint"].items():
+            file = self.checkpoint / name
+            if not file.is_file() or sha256_of(file) != checksum:
+                raise RunError(
+                    f"{file} is missing or has changed since the stage was done: "
+                    f"remove {self.path} and run the recipe again."
+                )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the stage, so that no other process computes it at the same time; waits for one that does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            with lock.acquire(timeout=24 * 3600):
+                yield
+        except Timeout as error:
+            raise RunError(f"{self.path} has been held by another process for a day: end it, then run again.") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        RunError: the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}): remove its folder and run the recipe again.") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The values of a JSON Lines file; none if there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
