@@ -19,7 +19,7 @@ from gsm_lab.errors import GsmLabError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gsm_lab.study import Experiment, Job, OnProgress, StageFolder, SweepState
+    from gsm_lab.study import Job, OnProgress, StageFolder, SweepState
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,7 +53,9 @@ def generate(
     contexts: Annotated[str, typer.Option(help="Contexts and their shares: zoo, or zoo=0.9,school=0.1.")] = "zoo",
     frames: Annotated[str, typer.Option(help="Frames: english, terse, or a TOML file.")] = "english",
     num_problems: Annotated[int, typer.Option(help="Problems in all.")] = 10_000,
-    split: Annotated[str, typer.Option(help="pretrain, midtrain, rl, validation or test; they share no problem.")] = "pretrain",
+    split: Annotated[
+        str, typer.Option(help="pretrain, midtrain, rl, validation or test; they share no problem.")
+    ] = "pretrain",
     unit: Annotated[str, typer.Option(help="What shares are counted in: problems or tokens.")] = "problems",
     seed: Annotated[int, typer.Option(help="Names the random streams.")] = 0,
     distractors: Annotated[str, typer.Option(help="Fewest-most quantities that are not needed.")] = "0-4",
@@ -69,7 +71,7 @@ def generate(
     from gsm_lab.problems import ProblemSpec, Style, load_template
 
     op_shares = _shares(ops, "ops")
-    context_shares = {name: share for name, share in _shares(contexts, "contexts").items()}
+    context_shares = _shares(contexts, "contexts")
     style = Style(sentence_order=sentence_order, trace_order=trace_order)
     low, _, high = distractors.partition("-")
     slices = tuple(
@@ -246,7 +248,8 @@ def sweep(
     jobs = plan(recipes)
     if dry_run:
         for job in jobs:
-            print(f"{job.id}  {'done   ' if job.is_done(runs) else 'missing'}  {job.label}  (for {len(job.users)} recipes)")
+            word = "done   " if job.is_done(runs) else "missing"
+            print(f"{job.id}  {word}  {job.label}  (for {len(job.users)} recipes)")
         return
 
     def command(job: "Job") -> list[str]:
@@ -380,7 +383,11 @@ class _ProgressLines:
     def __call__(self, name: str, done: int, total: int, figures: Mapping[str, Any]) -> None:
         if done >= self._next.get(name, 0) or done == total:
             self._next[name] = done + max(1, total // 20)
-            print(f"{name} {done}/{total}  {_figures(figures, self._speed.of(name, figures))}", file=sys.stderr, flush=True)
+            print(
+                f"{name} {done}/{total}  {_figures(figures, self._speed.of(name, figures))}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 class _SweepLines:

@@ -59,7 +59,7 @@ def draw_problem(spec: ProblemSpec, rng: random.Random) -> Problem:
 
 
 @lru_cache(maxsize=256)
-def shapes_for(width: int, copies: float, operations: tuple[str, ...]) -> tuple[Shape, ...]:
+def shapes_for(width: int, copies: float, composites: bool, operations: tuple[str, ...]) -> tuple[Shape, ...]:
     """The definitions that the settings allow, with their weights in the draw."""
     add, subtract, multiply = (name in operations for name in ("add", "subtract", "multiply"))
     shapes = [Shape(0, True, 2.0)]
@@ -70,7 +70,7 @@ def shapes_for(width: int, copies: float, operations: tuple[str, ...]) -> tuple[
     for parents in range(2, width + 1):
         if add or (subtract and parents == 2):
             shapes.append(Shape(parents, False, 3.0 if parents == 2 else 1.0))
-        if add or multiply:
+        if composites and (add or multiply):
             shapes.append(Shape(parents, True, 1.0 if parents == 2 else 0.3))
     return tuple(shapes)
 
@@ -92,7 +92,7 @@ def can_spend(shapes: tuple[Shape, ...]) -> tuple[tuple[bool, ...], ...]:
 
 def _draw_structure(spec: ProblemSpec, rng: random.Random) -> list[Draft]:
     """Drafts of the needed quantities, the asked one first; a parent always stands after its child."""
-    shapes = shapes_for(spec.width, spec.copies, spec.operations)
+    shapes = shapes_for(spec.width, spec.copies, spec.composites, spec.operations)
     spendable = can_spend(shapes)
     left = spec.op
     if not spendable[1][left]:
@@ -287,7 +287,11 @@ def _draw_distractor(
     name: Quantity, before: list[Quantity], values: dict[Quantity, int], spec: ProblemSpec, rng: random.Random
 ) -> Node:
     """A definition of the same kinds as the needed ones, from quantities that stand before it."""
-    shapes = [shape for shape in shapes_for(spec.width, spec.copies, spec.operations) if shape.parents <= len(before)]
+    shapes = [
+        shape
+        for shape in shapes_for(spec.width, spec.copies, spec.composites, spec.operations)
+        if shape.parents <= len(before)
+    ]
     shape = rng.choices(shapes, [shape.weight for shape in shapes])[0]
     parents = rng.sample(before, shape.parents)
     node = _draw_definition(name, parents, Draft([], shape.constant), values, spec, rng)

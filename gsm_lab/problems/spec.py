@@ -41,6 +41,8 @@ class ProblemSpec:
     """Chance that a quantity with one parent is a plain copy of it, 0 (never) to 1."""
     width: int = 3
     """Most parents of a quantity, 1 to 5."""
+    composites: bool = True
+    """Whether a constant may meet several parents at once: "2 times the sum of A and B"."""
     operations: tuple[str, ...] = OPERATIONS
     """Which of "add", "subtract", "multiply" may occur (copies and constants always may)."""
     constants: tuple[int, int] = (1, 9)

@@ -118,7 +118,7 @@ class Template:
             yield " " + self.grammar.plan.format(n=short, expression=f"2 + 3 * ( {short} - 4 )")
             if not self.grammar.has_variables:
                 yield " " + self.grammar.step.format(n=short, v=short, chain=f"2 + 3 * ( {short} - 4 ) = {short}")
-        yield from (self.listing(["x", "y"])[1:-1], self.listing(["x", "y", "z"])[1:-1])
+        yield from (self.listing(["x", "y"])[1:-1].rstrip(), self.listing(["x", "y", "z"])[1:-1].rstrip())
         for digits in (2 * str(digit) for digit in range(10)):
             yield from (self.modulus_sentence(int("1" + digits)), " " + self.modulus_sentence(int("1" + digits)))
             yield f" {digits} = {digits} " + self.grammar.answer.format(value=digits)

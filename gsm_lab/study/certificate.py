@@ -73,7 +73,9 @@ def certify(
         missed = caught["missed"] + caught["missed answer kept"]
         kept = caught["caught answer kept"] + caught["missed answer kept"]
         holds = holds and not missed
-        lines.append(f"{kind:<22} {num_mutations - missed} of {num_mutations} caught; {kept} of them kept the right answer")
+        lines.append(
+            f"{kind:<22} {num_mutations - missed} of {num_mutations} caught; {kept} of them kept the right answer"
+        )
     lines.append("the laws hold" if holds else "A LAW IS BROKEN")
     return Certificate(tuple(lines), holds)
 

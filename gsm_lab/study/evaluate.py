@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gsm_lab.data import ExerciseSource, Mixture, Slice, Tokenizer
+from gsm_lab.errors import RunError
 from gsm_lab.files import sha256_of, whole_file, write_json
 from gsm_lab.model import Transformer, load_checkpoint, sample
 from gsm_lab.problems import Exercise, grade
@@ -22,7 +23,6 @@ from gsm_lab.seeds import stream_seed
 from gsm_lab.study.pipeline import OnProgress, no_progress, rollout_columns
 from gsm_lab.study.recipe import Recipe
 from gsm_lab.study.runs import StageFolder, read_json
-from gsm_lab.errors import RunError
 
 SCHEMA = pa.schema(
     [
@@ -143,7 +143,7 @@ def read_rollouts(folder: StageFolder) -> pd.DataFrame:
         if not file.is_file() or sha256_of(file) != checksum:
             raise RunError(f"{file} is missing or has changed: remove {folder.evaluation} and evaluate again.")
         parts.append(pq.read_table(file).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get))
-    table = pd.concat(parts, ignore_index=True)
+    table: pd.DataFrame = pd.concat(parts, ignore_index=True)
     table.insert(0, "stage", folder.recipe.stages[folder.number].name)
     table.insert(1, "seed", folder.recipe.seed)
     return table

@@ -82,6 +82,7 @@ def load_recipe(place: str) -> Recipe:
     """
     experiment, colon, name = place.rpartition(":")
     if not colon:
-        raise RecipeError(f"{place!r} names no recipe: write it as experiment:recipe, for example "
-                          f"edge_of_competence:rl-edge-seed0.")
+        raise RecipeError(
+            f"{place!r} names no recipe: write it as experiment:recipe, for example edge_of_competence:rl-edge-seed0."
+        )
     return load_experiment(experiment).recipe(name)

@@ -122,7 +122,8 @@ def _train(folder: StageFolder, on_progress: OnProgress) -> None:
     model = _model_before(folder, tokenizer)
 
     def on_metrics(metrics: Mapping[str, Any]) -> None:
-        on_progress(stage.name, int(metrics["step"]), stage.steps, metrics)
+        done = int(metrics["step"]) + isinstance(stage, Reinforce)  # rollouts are numbered from 0
+        on_progress(stage.name, done, stage.steps, metrics)
 
     if isinstance(stage, Supervised):
         packer = Packer(source, tokenizer, stage.rows, stage.row_length, stage.loss_on)
@@ -182,7 +183,10 @@ def preflight(recipe: Recipe, number: int, tokenizer: Tokenizer, source: Curricu
                 f"stage {stage.name!r}: a problem has {longest} tokens and a packed row {stage.row_length}: "
                 f"raise row_length, or ask for smaller problems."
             )
-        return found | {"tokens a step": stage.rows * stage.row_length, "tokens": stage.rows * stage.row_length * stage.steps}
+        return found | {
+            "tokens a step": stage.rows * stage.row_length,
+            "tokens": stage.rows * stage.row_length * stage.steps,
+        }
     if max(completions) > stage.max_new_tokens:
         raise RecipeError(
             f"stage {stage.name!r}: a gold solution has {max(completions)} tokens and max_new_tokens is "
@@ -217,7 +221,9 @@ class RewardOf:
         assert isinstance(exercise, Exercise)
         text = self.tokenizer.decode(ids)
         result = grade(exercise, text, finished)
-        return Scored(self.reward(result), result.verdict.value, result.verified, rollout_columns(exercise, text, result))
+        return Scored(
+            self.reward(result), result.verdict.value, result.verified, rollout_columns(exercise, text, result)
+        )
 
 
 def reward_of(stage: Reinforce, tokenizer: Tokenizer) -> RewardOf:
@@ -239,9 +245,7 @@ def rollout_columns(exercise: Exercise, text: str, result: Grade) -> dict[str, A
 
 
 def _optimizer_settings(optimization: Optimization) -> OptimizerSettings:
-    return OptimizerSettings(
-        **optimization.model_dump(exclude={"warmup_steps", "schedule", "min_share"})
-    )
+    return OptimizerSettings(**optimization.model_dump(exclude={"warmup_steps", "schedule", "min_share"}))
 
 
 def _schedule(optimization: Optimization) -> Schedule:

@@ -66,10 +66,7 @@ def _table(rollouts: pd.DataFrame, most_k: int) -> pd.DataFrame:
 
 
 def _exercises(data: Path) -> dict[str, Exercise]:
-    if data.is_dir():
-        found = read_dataset(data)
-    else:
-        found = (Exercise.from_dict(value) for value in _lines(data))
+    found = read_dataset(data) if data.is_dir() else (Exercise.from_dict(value) for value in _lines(data))
     return {exercise.problem_id: exercise for exercise in found}
 
 
@@ -92,7 +89,7 @@ def _completions(path: Path) -> dict[str, list[str]]:
 def _lines(path: Path) -> list[Mapping[str, Any]]:
     if not path.is_file():
         raise DataError(f"there is no file {path}: give a JSON Lines file.")
-    values = []
+    values: list[Mapping[str, Any]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             value = json.loads(line)

@@ -143,6 +143,7 @@ def nano_study(problems_per_op: int = 64) -> Study:
             reuse=0.0,
             copies=0.1,
             width=2,
+            composites=False,
             operations=("add", "subtract"),
             constants=(1, 4),
             modulus=5,
@@ -150,7 +151,9 @@ def nano_study(problems_per_op: int = 64) -> Study:
         scale=Scale(layers=4, width=128, heads=4, kv_heads=4, ffn=384, max_positions=512, initial_std=0.05),
         bands=bands,
         evaluation=Evaluation(
-            ops=(2, 4, 6, 8, 9, 10, 11, 12, 14, 16, 18, 20), problems_per_op=problems_per_op, samples=32,
+            ops=(2, 4, 6, 8, 9, 10, 11, 12, 14, 16, 18, 20),
+            problems_per_op=problems_per_op,
+            samples=32,
             max_new_tokens=256,
         ),
         steps=(1500, 100, 40),

@@ -42,6 +42,7 @@ class Task(Frozen):
     reuse: float = 0.2
     copies: float = 0.15
     width: int = 3
+    composites: bool = True
     operations: tuple[str, ...] = ("add", "subtract", "multiply")
     constants: tuple[int, int] = (1, 9)
     values: tuple[int, int] = (0, 1000)
@@ -86,7 +87,7 @@ class Blend(Frozen):
 
 def uniform(low: int, high: int, contexts: tuple[str, ...] = ("zoo",), unit: str = "problems") -> Blend:
     """Every op from `low` to `high` alike, every context alike."""
-    ops = {op: 1 / (high - low + 1) for op in range(low, high + 1)}
+    ops = dict.fromkeys(range(low, high + 1), 1 / (high - low + 1))
     return Blend.model_validate(
         {"ops": ops, "contexts": {context: 1 / len(contexts) for context in contexts}, "unit": unit}
     )
@@ -227,7 +228,7 @@ class Recipe(Frozen):
     evaluation: Evaluation
     save_every: int = 100
     """Steps between saved training states; changes no weights."""
-    micro_batch_tokens: int = 8192
+    micro_batch_tokens: int = 2048
     """Most tokens that go through the model at once in reinforcement learning; changes nothing but memory."""
 
     @model_validator(mode="after")

@@ -1,12 +1,12 @@
 """Reports: the tables and figures of an experiment, recomputed from the rollouts of its runs.
 
-    results/<experiment>/
-      table.parquet, table.csv    every number: stage, op or band, metric, k, value, interval, counts
-      differences.csv             each stage against the baseline, paired over problems
-      edge_of_competence.svg/.png the figure
-      training.svg                loss and reward over steps
-      runs.json                   which runs the numbers come from, with their checksums and timings
-      report.html                 one page that holds all of it
+results/<experiment>/
+  table.parquet, table.csv    every number: stage, op or band, metric, k, value, interval, counts
+  differences.csv             each stage against the baseline, paired over problems
+  edge_of_competence.svg/.png the figure
+  training.svg                loss and reward over steps
+  runs.json                   which runs the numbers come from, with their checksums and timings
+  report.html                 one page that holds all of it
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ def write_report(experiment: Experiment, home: Path, folder: Path) -> Report:
     write_json(folder / "runs.json", _provenance(jobs, home))
     figures = [
         edge_of_competence_figure(
-            table, experiment.bands, folder / f"edge_of_competence{suffix}", experiment.title,
+            table,
+            experiment.bands,
+            folder / f"edge_of_competence{suffix}",
+            experiment.title,
             stages=list(experiment.stage_names),
         )
         for suffix in (".svg", ".png")
@@ -155,7 +158,9 @@ def _training_figures(jobs: Sequence[Job], home: Path, folder: Path) -> list[Pat
             title = "Supervised training" if column == "loss" else "Reinforcement learning"
             path = folder / f"training_{column}.svg"
             drawn.append(
-                training_curve_figure(dict(reversed(by_stage.items())), path, columns=columns, labels=labels, title=title)
+                training_curve_figure(
+                    dict(reversed(by_stage.items())), path, columns=columns, labels=labels, title=title
+                )
             )
     return drawn
 

@@ -1,15 +1,15 @@
 """Run folders: one folder a stage, named by its identity, marked as done only when everything in it is whole.
 
-    runs/<stage id>/
-      config.json       what the identity hashes: task, scale, seed, stages up to this one
-      preflight.json    the batch arithmetic, stated before the first step
-      metrics.jsonl     one line a step: what can be recomputed bit for bit
-      timings.jsonl     seconds by phase
-      rollouts/         every completion of reinforcement learning, one file a step
-      state/            exact training state, to resume from
-      checkpoint/       the result, in the Hugging Face layout, with its tokenizer
-      done.json         checksums of the result; written last
-      evaluation-<id>/  completions and tables of an evaluation
+runs/<stage id>/
+  config.json       what the identity hashes: task, scale, seed, stages up to this one
+  preflight.json    the batch arithmetic, stated before the first step
+  metrics.jsonl     one line a step: what can be recomputed bit for bit
+  timings.jsonl     seconds by phase
+  rollouts/         every completion of reinforcement learning, one file a step
+  state/            exact training state, to resume from
+  checkpoint/       the result, in the Hugging Face layout, with its tokenizer
+  done.json         checksums of the result; written last
+  evaluation-<id>/  completions and tables of an evaluation
 """
 
 import json
@@ -112,7 +112,9 @@ class StageFolder:
             with lock.acquire(timeout=24 * 3600):
                 yield
         except Timeout as error:
-            raise RunError(f"{self.path} has been held by another process for a day: end it, then run again.") from error
+            raise RunError(
+                f"{self.path} has been held by another process for a day: end it, then run again."
+            ) from error
 
 
 def read_json(path: Path) -> Any:

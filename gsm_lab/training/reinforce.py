@@ -133,6 +133,7 @@ def reinforce(
     reference = _frozen_copy(model) if settings.kl_coefficient > 0 else None
     progress = _Progress(**(run.resume(model, optimizer) or {}))
     drop_rollouts_from(folder / "rollouts", progress.step)
+    optimizer.forget_gradient()
     model.train()
     while progress.step < settings.steps:
         metrics, clock = _one_step(model, reference, optimizer, prompts_at, reward, settings, folder, progress)

@@ -128,6 +128,7 @@ def fit(
     optimizer = Optimizer(model, settings.optimizer)
     run = RunFolder(folder, _fingerprint(model, settings, identity), settings.keep_states)
     progress = _Progress(**(run.resume(model, optimizer) or {}))
+    optimizer.forget_gradient()
     model.train()
     began, tokens_before = time.perf_counter(), progress.tokens
     while progress.step < settings.steps:

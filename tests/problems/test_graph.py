@@ -15,7 +15,8 @@ OTHER_D = Node(D, Operation.TIMES, 4, (C,))
 
 def test_sizes_count_what_is_needed():
     sizes = Problem(DependencyGraph((LEAF_A, COPY_B, SUM_AB, PLUS_C, OTHER_D)), C).sizes()
-    # op: 3 (1) + copy (1) + total of two (2) + constant and two parents (3); binary: 0 + 0 + 1 + 2; chain A, B, total, C
+    # op: 3 (1) + copy (1) + total of two (2) + constant and two parents (3); binary: 0 + 0 + 1 + 2;
+    # the longest chain is A, B, total, C
     assert sizes == {"op": 7, "steps": 4, "binary_ops": 3, "depth": 4, "width": 2, "distractors": 1}
 
 

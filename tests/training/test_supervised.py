@@ -148,6 +148,15 @@ def test_evaluating_in_between_changes_no_training(tmp_path, tiny_model, batches
     assert same_weights(watched, alone)
 
 
+def test_a_gradient_that_was_left_on_the_model_does_not_count(tmp_path, tiny_model, batches_of, same_weights):
+    left, clean = tiny_model(), tiny_model()
+    for value in left.parameters():
+        value.grad = torch.ones_like(value)
+    fit(left, batches_of(), SETTINGS, tmp_path / "left")
+    fit(clean, batches_of(), SETTINGS, tmp_path / "clean")
+    assert same_weights(left, clean)
+
+
 def test_how_often_states_are_saved_changes_no_weights(tmp_path, tiny_model, batches_of, same_weights):
     often, rarely = tiny_model(), tiny_model()
     fit(often, batches_of(), dataclasses.replace(SETTINGS, save_every=1), tmp_path / "often")
