@@ -7,7 +7,7 @@ are imported inside the commands, so that `gsm-lab --help` is quick.
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +28,7 @@ app = typer.Typer(
     help="Shows what a training stage taught a language model, and how far past what it had seen.",
 )
 Runs = Annotated[Path, typer.Option(help="Folder of run folders.")]
-Threads = Annotated[int, typer.Option(help="CPU threads of one process.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads of one process.")]
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def generate(
     from gsm_lab.data import ExerciseSource, Mixture, Slice, Tokenizer, write_dataset
     from gsm_lab.problems import ProblemSpec, Style, load_template
 
-    op_shares = _shares(ops, "ops")
+    op_shares = _shares(ops, "ops", _ops_of)
     context_shares = _shares(contexts, "contexts")
     style = Style(sentence_order=sentence_order, trace_order=trace_order)
     low, _, high = distractors.partition("-")
@@ -196,6 +196,8 @@ def run(
 
     chosen = load_recipe(recipe)
     last = len(chosen.stages) - 1 if until is None else until
+    if last not in range(len(chosen.stages)):
+        raise typer.BadParameter(f"until: {until} is no stage of {recipe}: give 0 to {len(chosen.stages) - 1}.")
     folders = [StageFolder(runs, chosen, number) for number in range(last + 1)]
     _run_stages(folders, threads)
     for folder in folders:
@@ -245,6 +247,9 @@ def sweep(
 
     loaded = load_experiment(experiment)
     recipes = [recipe for recipe in loaded.recipes if only is None or only in recipe.name]
+    if not recipes:
+        names = ", ".join(recipe.name for recipe in loaded.recipes)
+        raise typer.BadParameter(f"only: no recipe's name contains {only!r}: the names are {names}.")
     jobs = plan(recipes)
     if dry_run:
         for job in jobs:
@@ -299,9 +304,10 @@ def demo(
 
 
 def _run_stages(folders: list["StageFolder"], threads: int) -> None:
-    from gsm_lab.study import evaluate_stage, train_stage
+    from gsm_lab.study import evaluate_stage, preflight_all, train_stage
 
     _set_threads(threads)
+    preflight_all(folders)
     with _progress() as on_progress:
         for folder in folders:
             train_stage(folder, on_progress)
@@ -357,7 +363,9 @@ class _Speed:
 
         if "tokens_per_second" in figures:
             return float(figures["tokens_per_second"])
-        now, tokens = time.perf_counter(), float(figures.get("tokens", 0))
+        if "tokens" not in figures:
+            return None
+        now, tokens = time.perf_counter(), float(figures["tokens"])
         before = self._last.get(name)
         self._last[name] = (now, tokens)
         return (tokens - before[1]) / max(now - before[0], 1e-9) if before else None
@@ -429,18 +437,30 @@ def _whole(text: str, name: str) -> int:
         raise typer.BadParameter(f"{name}: {text!r} is not a whole number.") from None
 
 
-def _shares(text: str, name: str) -> dict[str, float]:
-    """`2-4=0.2,5=0.8` as shares of single keys; without shares all are alike. A range shares its weight evenly."""
+def _ops_of(text: str) -> list[str]:
+    """`2-4` as 2, 3 and 4."""
+    low, _, high = text.partition("-")
+    ops = range(_whole(low, "ops"), _whole(high or low, "ops") + 1)
+    if not ops:
+        raise typer.BadParameter(f"ops: {text!r} is empty: write the smaller number first.")
+    return [str(op) for op in ops]
+
+
+def _shares(text: str, name: str, keys_of: Callable[[str], list[str]] = lambda key: [key]) -> dict[str, float]:
+    """`zoo=0.9,school=0.1` as shares; without shares all are alike. What stands for several keys is shared evenly."""
+    parts = [part.partition("=") for part in text.split(",")]
+    if len({equals for _, equals, _ in parts}) > 1:
+        raise typer.BadParameter(f"{name}: {text!r} gives shares for some and not for others.")
     shares: dict[str, float] = {}
-    parts = text.split(",")
-    for part in parts:
-        keys, _, share = part.partition("=")
-        low, _, high = keys.partition("-")
-        members = [str(op) for op in range(_whole(low, name), _whole(high, name) + 1)] if high else [low]
-        if bool(share) != ("=" in parts[0]):
-            raise typer.BadParameter(f"{name}: {text!r} gives shares for some and not for others.")
-        for member in members:
-            shares[member] = shares.get(member, 0.0) + (float(share) / len(members) if share else 1.0)
-    if "=" not in parts[0]:
-        shares = dict.fromkeys(shares, 1.0 / len(shares))
-    return shares
+    for group, _, share in parts:
+        keys = keys_of(group)
+        for key in keys:
+            shares[key] = shares.get(key, 0.0) + (_number(share, name) / len(keys) if parts[0][1] else 1.0)
+    return shares if parts[0][1] else dict.fromkeys(shares, 1.0 / len(shares))
+
+
+def _number(text: str, name: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{name}: {text!r} is not a share: give a number such as 0.25.") from None

@@ -1,7 +1,7 @@
 """From problems to token ids: mixtures, endless sources, the closed vocabulary, packed rows, data sets on disk."""
 
 from gsm_lab.data.mixture import Mixture, Slice
-from gsm_lab.data.packing import Exercises, PackedRows, Packer
+from gsm_lab.data.packing import Exercises, Jumps, PackedRows, Packer
 from gsm_lab.data.shards import overlap, read_dataset, read_manifest, write_dataset
 from gsm_lab.data.source import SPLITS, ExerciseSource, split_of
 from gsm_lab.data.tokenizer import Tokenizer
@@ -10,6 +10,7 @@ __all__ = [
     "SPLITS",
     "ExerciseSource",
     "Exercises",
+    "Jumps",
     "Mixture",
     "PackedRows",
     "Packer",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gsm_lab.data.tokenizer import Tokenizer
 from gsm_lab.errors import TokenError
 from gsm_lab.problems import Exercise
+from gsm_lab.seeds import stream_seed
 
 LOSS_ON = ("completion", "all")
 
@@ -52,6 +53,42 @@ class PackedRows:
         return int(self.loss_mask.sum())
 
 
+@dataclass(frozen=True)
+class Jumps:
+    """Random jumps of the positions within a training document, so that a model meets distances beyond its lengths.
+
+    Rotary positions do not extrapolate: past the longest training example accuracy falls at once, whatever the depth of
+    the problem. Positions that jump ahead here and there cover longer distances and leave neighbours neighbours; the
+    idea is that of randomised positional encodings (arXiv:2305.16843).
+
+    Raises:
+        TokenError: a share outside 0 to 1, or lengths below 1.
+    """
+
+    documents: float
+    """Share of documents that jump at all, 0 to 1; the others are as in use."""
+    share: float
+    """Chance of a jump at each of their tokens, 0 to 1."""
+    longest: int
+    """Most positions that one jump leaves out."""
+    room: int
+    """Positions that the model has; a document's jumps are shortened to fit."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.documents <= 1 and 0 <= self.share <= 1 and self.longest >= 1 and self.room >= 1):
+            raise TokenError(f"{self}: give shares from 0 to 1, and lengths of at least 1.")
+
+    def positions(self, length: int, index: int) -> NDArray[np.int32]:
+        """The positions of exercise `index`, which has `length` tokens: a pure function of both."""
+        rng = np.random.Generator(np.random.Philox(key=stream_seed(0, "jumps", index)))
+        share = self.share if rng.random() < self.documents else 0.0
+        jumps = np.where(rng.random(length) < share, rng.integers(1, self.longest + 1, length), 0)
+        total, spare = int(jumps.sum()), max(0, self.room - length)
+        if total > spare:
+            jumps = jumps * spare // total
+        return np.asarray(np.arange(length) + np.cumsum(jumps), dtype=np.int32)
+
+
 class Packer:
     """Batches of packed rows from endless exercises.
 
@@ -66,6 +103,7 @@ class Packer:
         rows: int,
         length: int,
         loss_on: Literal["completion", "all"] = "all",
+        jumps: Jumps | None = None,
     ) -> None:
         if rows < 1 or length < 2:
             raise TokenError(f"rows={rows} and length={length}: give at least 1 row of at least 2 tokens.")
@@ -76,6 +114,7 @@ class Packer:
         self.rows = rows
         self.length = length
         self.loss_on = loss_on
+        self.jumps = jumps
 
     def batch(self, cursor: int) -> tuple[PackedRows, int]:
         """The batch that begins with exercise `cursor`, and the cursor of the next one.
@@ -95,6 +134,9 @@ class Packer:
             if row is None:
                 return packed, cursor
             self._put(packed, row, used[row], num_documents[row], ids, num_prompt)
+            if self.jumps is not None:
+                place = slice(used[row], used[row] + len(ids))
+                packed.positions[row, place] = self.jumps.positions(len(ids), cursor)
             used[row] += len(ids)
             num_documents[row] += 1
             cursor += 1

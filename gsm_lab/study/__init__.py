@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gsm_lab.study.certificate import Certificate, certify
-    from gsm_lab.study.evaluate import evaluate_stage, read_rollouts, test_problems
+    from gsm_lab.study.evaluate import evaluate_stage, preflight_all, read_rollouts, test_problems
     from gsm_lab.study.experiment import Experiment, load_experiment, load_recipe
     from gsm_lab.study.figures import edge_of_competence_figure, training_curve_figure
     from gsm_lab.study.pipeline import OnProgress, mixture_of, preflight, source_of, tokenizer_of, train_stage
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "certificate": ("Certificate", "certify"),
-    "evaluate": ("evaluate_stage", "read_rollouts", "test_problems"),
+    "evaluate": ("evaluate_stage", "preflight_all", "read_rollouts", "test_problems"),
     "experiment": ("Experiment", "load_experiment", "load_recipe"),
     "figures": ("edge_of_competence_figure", "training_curve_figure"),
     "pipeline": ("OnProgress", "mixture_of", "preflight", "source_of", "tokenizer_of", "train_stage"),
@@ -87,6 +87,7 @@ __all__ = [
     "mixture_of",
     "plan",
     "preflight",
+    "preflight_all",
     "read_rollouts",
     "run_sweep",
     "source_of",

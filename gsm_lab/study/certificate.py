@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gsm_lab.errors import DataError
 from gsm_lab.problems import (
     MUTATIONS,
     Exercise,
@@ -41,7 +42,12 @@ def certify(
     """Let the perfect solver read `num_problems` texts, and the grader `num_mutations` wrong solutions of each class.
 
     Problems go round all ops from 2 to 20, contexts, frames, orders, with and without a modulus.
+
+    Raises:
+        DataError: a number below 1; what was never tried is not certified.
     """
+    if num_problems < 1 or num_mutations < 1:
+        raise DataError(f"{num_problems} problems and {num_mutations} mutations prove nothing: give 1 or more of each.")
     total = num_problems + num_mutations * len(MUTATIONS)
     lines = []
     solved = 0

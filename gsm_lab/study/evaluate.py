@@ -6,6 +6,7 @@ One file an op, written whole and skipped when it is there, so that an evaluatio
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gsm_lab.data import ExerciseSource, Mixture, Slice, Tokenizer
-from gsm_lab.errors import RunError
+from gsm_lab.errors import RecipeError, RunError
 from gsm_lab.files import sha256_of, whole_file, write_json
 from gsm_lab.model import Transformer, load_checkpoint, sample
 from gsm_lab.problems import Exercise, grade
 from gsm_lab.seeds import stream_seed
-from gsm_lab.study.pipeline import OnProgress, no_progress, rollout_columns
+from gsm_lab.study.pipeline import (
+    OnProgress,
+    check_room,
+    no_progress,
+    preflight,
+    rollout_columns,
+    source_of,
+    tokenizer_of,
+)
 from gsm_lab.study.recipe import Recipe
-from gsm_lab.study.runs import StageFolder, read_json
+from gsm_lab.study.runs import StageFolder, clear_remnants, read_json
 
 SCHEMA = pa.schema(
     [
@@ -43,7 +52,11 @@ SCHEMA = pa.schema(
 
 
 def test_problems(recipe: Recipe, op: int) -> list[Exercise]:
-    """The test problems of one op, the same for every stage, seed and arm of a task; no two are the same."""
+    """The test problems of one op, the same for every stage, seed and arm of a task; no two are the same.
+
+    Raises:
+        RecipeError: the test split holds fewer than are asked for.
+    """
     settings, task = recipe.evaluation, recipe.task
     exercises: list[Exercise] = []
     for context in settings.contexts:
@@ -55,8 +68,31 @@ def test_problems(recipe: Recipe, op: int) -> list[Exercise]:
             seen.setdefault(exercise.problem_id, exercise)
             if len(seen) == settings.problems_per_op:
                 break
+        if len(seen) < settings.problems_per_op:
+            raise RecipeError(
+                f"evaluation: op {op} in {context!r} has {len(seen)} test problems (in {20 * settings.problems_per_op} "
+                f"draws), problems_per_op is {settings.problems_per_op}: lower it, leave the op out, or widen the task."
+            )
         exercises += seen.values()
     return exercises
+
+
+def preflight_all(folders: Sequence[StageFolder]) -> None:
+    """Check what is not done of these stages of one recipe, so that nothing is trained if a later part cannot work.
+
+    Raises:
+        RecipeError: a problem does not fit the model, the packed row or the length limit.
+    """
+    recipe = folders[0].recipe
+    tokenizer = tokenizer_of(recipe.task)
+    for folder in folders:
+        if not folder.is_done:
+            preflight(recipe, folder.number, tokenizer, source_of(recipe, folder.number, tokenizer))
+    if not all(folder.is_evaluated for folder in folders):
+        exercises = [exercise for op in recipe.evaluation.ops for exercise in test_problems(recipe, op)]
+        prompts = [len(tokenizer.encode(exercise.prompt)) for exercise in exercises]
+        completions = [len(tokenizer.encode(exercise.completion)) + 1 for exercise in exercises]
+        check_room("evaluation", recipe, prompts, completions, recipe.evaluation.max_new_tokens)
 
 
 def evaluate_stage(folder: StageFolder, on_progress: OnProgress = no_progress) -> Path:
@@ -72,6 +108,7 @@ def evaluate_stage(folder: StageFolder, on_progress: OnProgress = no_progress) -
     folder.check_done()
     recipe, settings = folder.recipe, folder.recipe.evaluation
     with folder.locked():
+        clear_remnants(folder.evaluation)
         write_json(folder.evaluation / "config.json", settings.model_dump(mode="json"))
         model = load_checkpoint(folder.checkpoint)
         tokenizer = Tokenizer.load(folder.checkpoint)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gsm_lab.errors import RecipeError
 from gsm_lab.study.recipe import Frozen, Recipe
@@ -23,6 +24,15 @@ class Experiment(Frozen):
     """Lowest and highest op of each named range: ID, edge, hard."""
     baseline: str
     """The stage that the others are compared with."""
+
+    @model_validator(mode="after")
+    def _names_are_clear(self) -> Self:
+        names = [recipe.name for recipe in self.recipes]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"the names {twice} stand for several recipes: give every recipe its own.")
+        if self.baseline not in self.stage_names:
+            raise ValueError(f"no stage has the baseline's name {self.baseline!r}: give one of {self.stage_names}.")
+        return self
 
     def recipe(self, name: str) -> Recipe:
         """The recipe of that name.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gsm_lab.data import ExerciseSource, Mixture, Packer, Slice, Tokenizer
+from gsm_lab.data import ExerciseSource, Jumps, Mixture, Packer, Slice, Tokenizer
 from gsm_lab.errors import RecipeError
 from gsm_lab.files import write_json
 from gsm_lab.model import ModelShape, Transformer, load_checkpoint, save_checkpoint
@@ -126,7 +126,10 @@ def _train(folder: StageFolder, on_progress: OnProgress) -> None:
         on_progress(stage.name, done, stage.steps, metrics)
 
     if isinstance(stage, Supervised):
-        packer = Packer(source, tokenizer, stage.rows, stage.row_length, stage.loss_on)
+        jumps = None
+        if stage.jumping_documents:
+            jumps = Jumps(stage.jumping_documents, stage.jump_share, stage.longest_jump, recipe.scale.max_positions)
+        packer = Packer(source, tokenizer, stage.rows, stage.row_length, stage.loss_on, jumps)
         summary: Any = fit(model, packer.batch, _fit_settings(recipe, stage), folder.path, on_metrics=on_metrics)
     else:
         summary = reinforce(
@@ -187,17 +190,33 @@ def preflight(recipe: Recipe, number: int, tokenizer: Tokenizer, source: Curricu
             "tokens a step": stage.rows * stage.row_length,
             "tokens": stage.rows * stage.row_length * stage.steps,
         }
-    if max(completions) > stage.max_new_tokens:
-        raise RecipeError(
-            f"stage {stage.name!r}: a gold solution has {max(completions)} tokens and max_new_tokens is "
-            f"{stage.max_new_tokens}: raise it, or a perfect model would be cut short."
-        )
+    check_room(f"stage {stage.name!r}", recipe, prompts, completions, stage.max_new_tokens)
     return found | {
         "prompts a step": stage.prompts_per_step,
         "rollouts a step": stage.prompts_per_step * stage.samples_per_prompt,
         "updates a step": stage.updates_per_rollout,
         "rollouts": stage.prompts_per_step * stage.samples_per_prompt * stage.steps,
     }
+
+
+def check_room(
+    place: str, recipe: Recipe, prompts: Sequence[int], completions: Sequence[int], max_new_tokens: int
+) -> None:
+    """Check that a perfect model could answer, from the numbers of tokens of prompts and gold solutions.
+
+    Raises:
+        RecipeError: a gold solution would be cut short, or a prompt leaves too few positions for the answer.
+    """
+    if max(completions) > max_new_tokens:
+        raise RecipeError(
+            f"{place}: a gold solution has {max(completions)} tokens and max_new_tokens is {max_new_tokens}: "
+            f"raise it, or a perfect model would be cut short."
+        )
+    if max(prompts) + max_new_tokens > recipe.scale.max_positions:
+        raise RecipeError(
+            f"{place}: a prompt has {max(prompts)} tokens, max_new_tokens is {max_new_tokens}, and the model has "
+            f"{recipe.scale.max_positions} positions: raise scale.max_positions, or lower max_new_tokens."
+        )
 
 
 def prompts_of(stage: Reinforce, source: Curriculum, tokenizer: Tokenizer, step: int) -> list[Prompt]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ import pandas as pd
 from gsm_lab.data import read_dataset
 from gsm_lab.errors import DataError
 from gsm_lab.evaluation import ALL, ANSWER_PASS, PASS, powers_of_two, tabulate
-from gsm_lab.problems import Exercise, grade
+from gsm_lab.problems import Exercise, Grade, grade
 
 
 def grade_predictions(data: Path, predictions: Path, most_k: int) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """A table of verified and answer-only pass@k per op, and every grade.
 
     `data` is a data set's folder or a JSON Lines file of exercises; a line of `predictions` is
-    `{"id": problem_id, "completions": [text, ...]}`, or `"completion": text` for a single one.
+    `{"id": problem_id, "completions": [text, ...]}`, or `"completion": text` for a single one. A data set may tell
+    a problem twice, in other words; a completion may then solve either telling.
 
     Raises:
         DataError: ids that are missing, unknown or given twice (they are listed), or lines of another form.
@@ -35,16 +36,16 @@ def grade_predictions(data: Path, predictions: Path, most_k: int) -> tuple[pd.Da
             )
     rows = []
     for name, texts in completions.items():
-        exercise = exercises[name]
+        tellings = exercises[name]
         for number, text in enumerate(texts):
-            result = grade(exercise, text)
+            result = _best_grade(tellings, text)
             rows.append(
                 {
                     "stage": predictions.stem,
                     "seed": 0,
                     "problem_id": name,
-                    "op": exercise.op,
-                    "context": exercise.context,
+                    "op": tellings[0].op,
+                    "context": tellings[0].context,
                     "sample": number,
                     "tokens": len(text.split()),
                     **result.to_dict(),
@@ -65,9 +66,18 @@ def _table(rollouts: pd.DataFrame, most_k: int) -> pd.DataFrame:
     return rows.pivot(index="op", columns="name", values="shown")[order]
 
 
-def _exercises(data: Path) -> dict[str, Exercise]:
-    found = read_dataset(data) if data.is_dir() else (Exercise.from_dict(value) for value in _lines(data))
-    return {exercise.problem_id: exercise for exercise in found}
+def _best_grade(tellings: Sequence[Exercise], text: str) -> Grade:
+    """The best grade that a text has for any telling: its id does not say which of them it answers."""
+    results = [grade(exercise, text) for exercise in tellings]
+    return max(results, key=lambda result: (result.verified, result.answer_correct, result.process_accuracy))
+
+
+def _exercises(data: Path) -> dict[str, list[Exercise]]:
+    """Every problem of a data set, with all of its tellings."""
+    found: dict[str, list[Exercise]] = {}
+    for exercise in read_dataset(data) if data.is_dir() else map(Exercise.from_dict, _lines(data)):
+        found.setdefault(exercise.problem_id, []).append(exercise)
+    return found
 
 
 def _completions(path: Path) -> dict[str, list[str]]:
@@ -75,7 +85,8 @@ def _completions(path: Path) -> dict[str, list[str]]:
     for number, value in enumerate(_lines(path), 1):
         texts = value.get("completions", [value.get("completion")])
         name = value.get("id")
-        if not isinstance(name, str) or not texts or not all(isinstance(text, str) for text in texts):
+        is_list = isinstance(texts, list) and len(texts) > 0  # a text alone would be taken for a list of letters
+        if not isinstance(name, str) or not is_list or not all(isinstance(text, str) for text in texts):
             raise DataError(
                 f'line {number} of {path} is not {{"id": "...", "completions": ["...", ...]}}: '
                 f"give the problem_id and at least one text."
@@ -90,7 +101,8 @@ def _lines(path: Path) -> list[Mapping[str, Any]]:
     if not path.is_file():
         raise DataError(f"there is no file {path}: give a JSON Lines file.")
     values: list[Mapping[str, Any]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")  # str.splitlines would also cut at U+2028 in a text
+    for number, line in enumerate(lines, 1):
         try:
             value = json.loads(line)
         except ValueError as error:

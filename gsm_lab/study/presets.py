@@ -87,6 +87,7 @@ def _study(
     prompts_per_step: int,
     samples_per_prompt: int,
     max_new_tokens: int,
+    jumping_documents: float = 0.0,
     pretraining: Optimization,
     midtraining: Optimization,
     reinforcement: Optimization,
@@ -106,6 +107,7 @@ def _study(
             steps=num_pretrain,
             rows=rows,
             row_length=row_length,
+            jumping_documents=jumping_documents,
             optimization=pretraining,
         ),
         midtrain=Supervised(
@@ -115,6 +117,7 @@ def _study(
             steps=num_midtrain,
             rows=rows,
             row_length=row_length,
+            jumping_documents=jumping_documents,
             optimization=midtraining,
         ),
         reinforce=Reinforce(
@@ -131,39 +134,45 @@ def _study(
     )
 
 
-def nano_study(problems_per_op: int = 64) -> Study:
+def nano_study() -> Study:
     """About 0.9 M parameters: minutes a stage on one core."""
-    bands = {"ID": (2, 8), "edge": (9, 12), "hard": (16, 20)}
     return _study(
         task=Task(
+            contexts=("zoo", "school", "festival"),
             facts=(2, 9),
             places=5,
-            items=6,
+            items=5,
             implicit_totals=0.0,
             reuse=0.0,
-            copies=0.1,
+            copies=0.35,
             width=2,
             composites=False,
             operations=("add", "subtract"),
             constants=(1, 4),
             modulus=5,
         ),
-        scale=Scale(layers=4, width=128, heads=4, kv_heads=4, ffn=384, max_positions=512, initial_std=0.05),
-        bands=bands,
+        scale=Scale(layers=4, width=128, heads=4, kv_heads=4, ffn=384, max_positions=384, initial_std=0.05),
+        bands={"ID": (2, 8), "edge": (9, 12), "hard": (16, 20)},
         evaluation=Evaluation(
             ops=(2, 4, 6, 8, 9, 10, 11, 12, 14, 16, 18, 20),
-            problems_per_op=problems_per_op,
+            contexts=("zoo", "school", "festival"),
+            problems_per_op=12,
             samples=32,
-            max_new_tokens=256,
+            max_new_tokens=224,
         ),
-        steps=(1500, 100, 40),
-        rows=8,
+        steps=(3000, 100, 40),
+        rows=4,
         row_length=256,
-        prompts_per_step=16,
+        prompts_per_step=12,
         samples_per_prompt=16,
-        max_new_tokens=256,
-        pretraining=Optimization(kind="muon", learning_rate=3e-3, matrix_learning_rate=0.03),
-        midtraining=Optimization(kind="muon", learning_rate=3e-4, matrix_learning_rate=0.003, warmup_steps=10),
+        max_new_tokens=224,
+        jumping_documents=0.5,
+        pretraining=Optimization(
+            kind="muon", learning_rate=2e-3, matrix_learning_rate=0.01, schedule="linear", min_share=0.0
+        ),
+        midtraining=Optimization(
+            kind="muon", learning_rate=2e-4, matrix_learning_rate=0.001, warmup_steps=10, schedule="linear"
+        ),
         reinforcement=Optimization(kind="adamw", learning_rate=1e-4, warmup_steps=5, schedule="constant"),
     )
 

@@ -7,6 +7,7 @@ beginning, and it is computed once. This module needs no torch: recipes can be l
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -77,7 +78,7 @@ class Blend(Frozen):
     def _shares_sum_to_one(self) -> Self:
         for name, shares in (("ops", self.ops), ("contexts", self.contexts)):
             total = sum(shares.values())
-            if abs(total - 1) > 1e-9 or any(share <= 0 for share in shares.values()):
+            if not math.isclose(total, 1, rel_tol=0, abs_tol=1e-9) or min(shares.values()) <= 0:
                 raise ValueError(
                     f"the shares of {name} {shares} sum to {total:.6g}: give shares above 0 that sum to 1 "
                     f"(leave out what shall not occur)."
@@ -161,6 +162,12 @@ class Supervised(Frozen):
     row_length: int
     """Tokens a row; rows x row_length is the batch in tokens."""
     loss_on: Literal["completion", "all"] = "completion"
+    jumping_documents: float = 0.0
+    """Share of documents whose positions jump ahead here and there (see `gsm_lab.data.Jumps`)."""
+    jump_share: float = 0.04
+    """Chance of a jump at each of their tokens."""
+    longest_jump: int = 40
+    """Most positions that one jump leaves out."""
     optimization: Optimization
 
 
@@ -200,11 +207,11 @@ Stage = Annotated[Supervised | Reinforce, Field(discriminator="kind")]
 class Evaluation(Frozen):
     """How every stage is measured. It changes no weights."""
 
-    ops: tuple[int, ...]
-    contexts: tuple[str, ...] = ("zoo",)
-    problems_per_op: int = 64
+    ops: tuple[int, ...] = Field(min_length=1)
+    contexts: tuple[str, ...] = Field(("zoo",), min_length=1)
+    problems_per_op: int = Field(64, ge=1)
     """In each context."""
-    samples: int = 32
+    samples: int = Field(32, ge=1)
     temperature: float = 1.0
     max_new_tokens: int = 256
     seed: int = 0

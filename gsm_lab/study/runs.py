@@ -13,6 +13,7 @@ runs/<stage id>/
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gsm_lab.errors import RunError
+from gsm_lab.errors import RunError, StorageError
 from gsm_lab.files import sha256_of, write_json
 from gsm_lab.study.recipe import Recipe
 
@@ -67,16 +68,20 @@ class StageFolder:
         Raises:
             RunError: the folder holds something else.
         """
+        clear_remnants(self.path)
         config = self.path / "config.json"
-        wanted = json.loads(json.dumps(self.recipe.identity(self.number)))
         if not config.exists():
             if self.path.exists() and any(entry.name != ".lock" for entry in self.path.iterdir()):
                 raise RunError(
                     f"{self.path} holds files but no config.json, so it is no run folder of ours: "
                     f"move it away, or choose another folder with --runs."
                 )
-            write_json(config, wanted)
-        found = read_json(config)
+            write_json(config, self.recipe.identity(self.number))
+        self._check_config()
+
+    def _check_config(self) -> None:
+        wanted = json.loads(json.dumps(self.recipe.identity(self.number)))
+        found = read_json(self.path / "config.json")
         if found != wanted:
             differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
             raise RunError(
@@ -90,11 +95,12 @@ class StageFolder:
         write_json(self.path / "done.json", {"checkpoint": checksums, **figures})
 
     def check_done(self) -> None:
-        """Check the result of a done stage against its checksums.
+        """Check that a done stage is this one, and its result against its checksums.
 
         Raises:
-            RunError: a file of the checkpoint is missing or has changed.
+            RunError: the folder holds something else, or a file of the checkpoint is missing or has changed.
         """
+        self._check_config()
         for name, checksum in read_json(self.path / "done.json")["checkpoint"].items():
             file = self.checkpoint / name
             if not file.is_file() or sha256_of(file) != checksum:
@@ -106,27 +112,45 @@ class StageFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the stage, so that no other process computes it at the same time; waits for one that does."""
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
-            with lock.acquire(timeout=24 * 3600):
-                yield
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=24 * 3600)
         except Timeout as error:
             raise RunError(
                 f"{self.path} has been held by another process for a day: end it, then run again."
             ) from error
+        except OSError as error:
+            raise StorageError(
+                f"{self.path} cannot be written ({error.strerror or error}): choose another folder with --runs."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def clear_remnants(folder: Path) -> None:
+    """Remove what a writer that was killed has left; only for who holds the stage."""
+    for remnant in (*folder.glob(".*.part"), *folder.glob(".*.old")):
+        if remnant.is_dir():
+            shutil.rmtree(remnant)
+        else:
+            remnant.unlink()
 
 
 def read_json(path: Path) -> Any:
     """The value of a JSON file.
 
     Raises:
-        RunError: the file is not JSON.
+        RunError: there is no such file, or it is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}): remove its folder and run the recipe again.") from error
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path} is missing or damaged ({error}): remove its folder and run the recipe again."
+        ) from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,263 @@
+"""Laws of the command line: results on stdout, progress on stderr, exit code 0 only when the work is done."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gsm_lab.cli import main
+from gsm_lab.data import read_dataset, read_manifest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("generate", "inspect", "grade", "certify", "run", "evaluate", "sweep", "report", "demo")
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """stderr as one line, without the box that usage errors are drawn in."""
+        return " ".join(self.err.replace("│", " ").split())
+
+
+def in_process(*arguments: object) -> Called:
+    """`gsm-lab ...` in a process of its own."""
+    command = [sys.executable, "-m", "gsm_lab", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return Called(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def gsm_lab(monkeypatch, capsys) -> Callable[..., Called]:
+    """The command line in this process, which is quicker."""
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.chdir(ROOT)
+
+    def call(*arguments: object) -> Called:
+        monkeypatch.setattr(sys, "argv", ["gsm-lab", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Called(int(ended.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+def sha256_below(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+# ------------------------------------------------------------------------------------ help
+
+
+def test_help_lists_all_commands():
+    shown = in_process("--help")
+    assert shown.code == 0
+    listed = [line.split()[1] for line in shown.out.splitlines() if line.startswith("│ ") and line[2] != " "]
+    assert [name for name in listed if not name.startswith("--")] == [*COMMANDS]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_it_does(command, gsm_lab):
+    shown = gsm_lab(command, "--help")
+    assert shown.code == 0
+    assert "Usage: gsm-lab " + command in " ".join(shown.out.split())
+
+
+def test_a_command_that_does_not_exist_is_refused(gsm_lab):
+    refused = gsm_lab("trian")
+    assert refused.code == 2
+    assert "No such command 'trian'" in refused.complaint
+
+
+# ------------------------------------------------------------------------------------ data sets
+
+
+def test_a_data_set_is_generated_shown_and_graded(tmp_path):
+    """The round trip of a user: four processes, files between them."""
+    folder = tmp_path / "set"
+    made = in_process("generate", folder, "--ops", "4-8", "--num-problems", 300, "--shard-size", 150, "--split", "test")
+    assert (made.code, made.out) == (0, f"{folder}\n")
+    assert made.err.splitlines()[-1].strip() == "generate 2/2"
+
+    shown = in_process("inspect", folder, "--show", 1)
+    exercises = list(read_dataset(folder))
+    distinct = {exercise.problem_id: exercise for exercise in exercises}
+    assert shown.code == 0
+    assert f"300 problems, {len(distinct)} distinct; all shards agree with the manifest" in shown.out
+    assert exercises[0].prompt in shown.out
+    assert exercises[1].prompt not in shown.out
+    assert "gold solutions of the first 200 verified: yes" in shown.out
+    (ops,) = [line.split() for line in shown.out.splitlines() if line.split()[0] == "op"]
+    assert [cell.split(":")[0] for cell in ops[1:]] == ["4", "5", "6", "7", "8"]
+    assert sum(int(cell.split(":")[1]) for cell in ops[1:]) == 300
+
+    lines = [{"id": one.problem_id, "completions": [one.completion, "no idea"]} for one in distinct.values()]
+    predictions, grades = tmp_path / "model.jsonl", tmp_path / "grades.jsonl"
+    predictions.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    graded = in_process("grade", folder, predictions, "--output", grades)
+    assert graded.code == 0
+    header, _, *rows = graded.out.splitlines()
+    assert header.split()[1:3] == ["pass@1", "pass@2"]
+    assert [row.split()[0] for row in rows] == ["4", "5", "6", "7", "8"]
+    assert all(row.split()[1] == "0.500" and row.split()[4] == "1.000" for row in rows)
+    verdicts = [json.loads(line)["verdict"] for line in grades.read_text().splitlines()]
+    assert verdicts == ["correct", "unreadable"] * len(distinct)
+
+
+def test_the_same_command_gives_the_same_bytes_and_another_seed_other_ones(tmp_path, gsm_lab):
+    command = ("--num-problems", 30, "--shard-size", 20)
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        assert gsm_lab("generate", tmp_path / name, *command, "--seed", seed).code == 0
+    one, two, three = (sha256_below(tmp_path / name) for name in ("one", "two", "three"))
+    assert one == two
+    assert one["shard-00000.parquet"] != three["shard-00000.parquet"]
+
+
+def test_a_range_of_ops_shares_its_weight(tmp_path, gsm_lab):
+    done = gsm_lab("generate", tmp_path / "set", "--ops", "2-4=0.3,6=0.7", "--num-problems", 10)
+    assert done.code == 0, done.err
+    slices = read_manifest(tmp_path / "set")["settings"]["mixture"]["slices"]
+    assert [piece["spec"]["op"] for piece in slices] == [2, 3, 4, 6]
+    assert [piece["weight"] for piece in slices] == pytest.approx([0.1, 0.1, 0.1, 0.7])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [
+        ("--ops", "2=0.5,3=0.4", "the weights [0.5, 0.4] sum to 0.9, not 1"),
+        ("--ops", "2=0.5,3=nan", "give a share above 0"),
+        ("--ops", "2=0.5,3", "gives shares for some and not for others"),
+        ("--ops", "2=half", "ops: 'half' is not a share: give a number such as 0.25"),
+        ("--ops", "two", "ops: 'two' is not a whole number"),
+        ("--ops", "4-2", "ops: '4-2' is empty: write the smaller number first"),
+        ("--ops", "61", "op=61: give a number from 1 to 60"),
+        ("--contexts", "moon", "there are no contexts 'moon': give one of festival, school, zoo"),
+        ("--contexts", "my-zoo.toml", "there are no contexts 'my-zoo.toml'"),
+        ("--contexts", "zoo=0.5,school=0.4", "sum to 0.9"),
+        ("--frames", "french", "there are no frames 'french': give one of english, terse"),
+        ("--split", "exam", "split='exam': give one of pretrain, midtrain, rl, validation, test"),
+        ("--unit", "letters", "unit='letters': give one of problems, tokens"),
+        ("--distractors", "few", "distractors: 'few' is not a whole number"),
+        ("--sentence-order", "random", "sentence_order='random'"),
+        ("--num-problems", "0", "num_problems=0: give a whole number of at least 1"),
+        ("--workers", "0", "workers=0: give a whole number of at least 1"),
+    ],
+)
+def test_what_makes_no_data_set_is_refused_and_nothing_is_written(option, value, complaint, tmp_path, gsm_lab):
+    refused = gsm_lab("generate", tmp_path / "set", "--num-problems", "5", option, value)
+    assert refused.code in (1, 2)
+    assert complaint in refused.complaint
+    assert "Traceback" not in refused.err
+    assert refused.out == ""
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_context_of_ones_own_may_have_a_hyphen_in_its_name(tmp_path, gsm_lab):
+    own = tmp_path / "my-zoo.toml"
+    own.write_bytes((ROOT / "gsm_lab/problems/contexts/zoo.toml").read_bytes())
+    assert gsm_lab("generate", tmp_path / "set", "--contexts", own, "--num-problems", 5).code == 0
+
+
+def test_the_folder_of_another_data_set_is_left_alone(tmp_path, gsm_lab):
+    assert gsm_lab("generate", tmp_path, "--num-problems", 5).code == 0
+    before = sha256_below(tmp_path)
+    refused = gsm_lab("generate", tmp_path, "--num-problems", 6)
+    assert refused.code == 1
+    assert "holds another data set, with other num_problems" in refused.complaint
+    assert sha256_below(tmp_path) == before
+
+
+def test_a_damaged_data_set_is_not_shown(tmp_path, gsm_lab):
+    assert gsm_lab("generate", tmp_path, "--num-problems", 5).code == 0
+    (tmp_path / "shard-00000.parquet").write_bytes(b"PAR1")
+    refused = gsm_lab("inspect", tmp_path)
+    assert refused.code == 1
+    assert refused.out == ""
+    assert "shard-00000.parquet is damaged or missing" in refused.complaint
+
+
+# ------------------------------------------------------------------------------------ grading
+
+
+def test_predictions_for_other_problems_are_refused_and_no_grades_are_written(tmp_path, gsm_lab):
+    assert gsm_lab("generate", tmp_path / "set", "--num-problems", 5).code == 0
+    predictions = tmp_path / "model.jsonl"
+    predictions.write_text('{"id": "feedbeef", "completion": "x"}\n')
+    refused = gsm_lab("grade", tmp_path / "set", predictions, "--output", tmp_path / "grades.jsonl")
+    assert refused.code == 1
+    assert refused.out == ""
+    assert "5 ids in" in refused.complaint
+    assert not (tmp_path / "grades.jsonl").exists()
+
+
+def test_the_certificate_is_given_with_code_0():
+    given = in_process("certify", "--problems", 100, "--mutations", 20)
+    assert given.code == 0
+    assert given.out.startswith("perfect solver, from the text alone: 100 of 100 verified\n")
+    assert given.out.endswith("the laws hold\n")
+
+
+def test_a_broken_law_ends_with_code_1(monkeypatch, gsm_lab):
+    """A perfect solver that has nothing to say."""
+    monkeypatch.setattr("gsm_lab.study.certificate.solve_text", lambda prompt, template, style: "answer 0")
+    given = gsm_lab("certify", "--problems", 5, "--mutations", 1)
+    assert given.code == 1
+    assert given.out.endswith("A LAW IS BROKEN\n")
+
+
+def test_nothing_tried_is_nothing_certified(gsm_lab):
+    refused = gsm_lab("certify", "--problems", 0, "--mutations", 0)
+    assert (refused.code, refused.out) == (1, "")
+
+
+# ------------------------------------------------------------------------------------ names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("run", "nope:x"), "there is no experiment 'nope': give a folder with a recipes.py, or one of "),
+        (("run", "edge_of_competence"), "write it as experiment:recipe"),
+        (("run", "edge_of_competence:x"), "has no recipe 'x': give one of mid-rl-edge-seed0, "),
+        (("evaluate", "edge_of_competence:x"), "has no recipe 'x': give one of mid-rl-edge-seed0, "),
+        (("sweep", "nope"), "there is no experiment 'nope': give a folder with a recipes.py, or one of "),
+        (("report", "nope"), "there is no experiment 'nope': give a folder with a recipes.py, or one of "),
+        (("demo", "--scale", "huge"), "there is no scale 'huge': give one of nano, tiny"),
+        (("demo", "--threads", "0"), "greater than or equal to 1"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_answered_with_those_that_do(arguments, complaint, tmp_path, gsm_lab):
+    refused = gsm_lab(*arguments, "--runs", tmp_path / "runs")
+    assert refused.code in (1, 2)
+    assert complaint in refused.complaint
+    assert "Traceback" not in refused.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_not_trained_is_neither_evaluated_nor_reported(tmp_path, gsm_lab):
+    recipe = "edge_of_competence:rl-edge-seed0"
+    refused = gsm_lab("evaluate", recipe, "--runs", tmp_path / "runs", "--threads", "1")
+    assert refused.code == 1
+    assert "is not trained to its end: run the recipe first" in refused.complaint
+    options = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
+    refused = gsm_lab("report", "edge_of_competence", *options)
+    assert refused.code == 1
+    assert "runs of 'edge_of_competence' are not complete" in refused.complaint
+    assert list(tmp_path.iterdir()) == []
