@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gsm_lab.cli import main
+from gsm_lab.cli import app, main
 from gsm_lab.data import read_dataset, read_manifest
 
 ROOT = Path(__file__).parents[1]
@@ -70,14 +70,18 @@ def test_help_lists_all_commands():
     shown = in_process("--help")
     assert shown.code == 0
     listed = [line.split()[1] for line in shown.out.splitlines() if line.startswith("│ ") and line[2] != " "]
-    assert [name for name in listed if not name.startswith("--")] == [*COMMANDS]
+    listed = [name for name in listed if not name.startswith("--")]
+    assert listed == [command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert {*COMMANDS} <= {*listed}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_says_what_it_does(command, gsm_lab):
     shown = gsm_lab(command, "--help")
     assert shown.code == 0
-    assert "Usage: gsm-lab " + command in " ".join(shown.out.split())
+    usage, sentence = [line.strip() for line in shown.out.splitlines() if line.strip()][:2]
+    assert f"gsm-lab {command} " in usage
+    assert sentence[0].isupper()
 
 
 def test_a_command_that_does_not_exist_is_refused(gsm_lab):

@@ -53,13 +53,17 @@ class PackedRows:
         return int(self.loss_mask.sum())
 
 
+SENTENCE_ENDS = frozenset(".;:?")
+
+
 @dataclass(frozen=True)
 class Jumps:
-    """Random jumps of the positions within a training document, so that a model meets distances beyond its lengths.
+    """Random jumps of positions between the sentences of a training document.
 
     Rotary positions do not extrapolate: past the longest training example accuracy falls at once, whatever the depth of
-    the problem. Positions that jump ahead here and there cover longer distances and leave neighbours neighbours; the
-    idea is that of randomised positional encodings (arXiv:2305.16843).
+    the problem. Where positions jump ahead between sentences, a model meets longer distances than its texts have, and
+    the order of words within a sentence is left alone. The idea is that of randomised positional encodings
+    (arXiv:2305.16843).
 
     Raises:
         TokenError: a share outside 0 to 1, or lengths below 1.
@@ -68,7 +72,7 @@ class Jumps:
     documents: float
     """Share of documents that jump at all, 0 to 1; the others are as in use."""
     share: float
-    """Chance of a jump at each of their tokens, 0 to 1."""
+    """Chance of a jump after each of their sentences, 0 to 1."""
     longest: int
     """Most positions that one jump leaves out."""
     room: int
@@ -78,11 +82,14 @@ class Jumps:
         if not (0 <= self.documents <= 1 and 0 <= self.share <= 1 and self.longest >= 1 and self.room >= 1):
             raise TokenError(f"{self}: give shares from 0 to 1, and lengths of at least 1.")
 
-    def positions(self, length: int, index: int) -> NDArray[np.int32]:
-        """The positions of exercise `index`, which has `length` tokens: a pure function of both."""
+    def positions(self, ends: NDArray[np.bool_], index: int) -> NDArray[np.int32]:
+        """The positions of exercise `index`, a pure function: `ends` says which of its tokens end a sentence."""
+        length = len(ends)
         rng = np.random.Generator(np.random.Philox(key=stream_seed(0, "jumps", index)))
         share = self.share if rng.random() < self.documents else 0.0
         jumps = np.where(rng.random(length) < share, rng.integers(1, self.longest + 1, length), 0)
+        jumps[1:] *= ends[:-1]
+        jumps[0] = 0
         total, spare = int(jumps.sum()), max(0, self.room - length)
         if total > spare:
             jumps = jumps * spare // total
@@ -115,6 +122,7 @@ class Packer:
         self.length = length
         self.loss_on = loss_on
         self.jumps = jumps
+        self._ends = np.array([token.strip() in SENTENCE_ENDS for token in tokenizer.tokens])
 
     def batch(self, cursor: int) -> tuple[PackedRows, int]:
         """The batch that begins with exercise `cursor`, and the cursor of the next one.
@@ -136,7 +144,7 @@ class Packer:
             self._put(packed, row, used[row], num_documents[row], ids, num_prompt)
             if self.jumps is not None:
                 place = slice(used[row], used[row] + len(ids))
-                packed.positions[row, place] = self.jumps.positions(len(ids), cursor)
+                packed.positions[row, place] = self.jumps.positions(self._ends[ids], cursor)
             used[row] += len(ids)
             num_documents[row] += 1
             cursor += 1

@@ -139,7 +139,7 @@ def nano_study() -> Study:
     return _study(
         task=Task(
             contexts=("zoo", "school", "festival"),
-            facts=(2, 9),
+            facts=(2, 8),
             places=5,
             items=5,
             implicit_totals=0.0,
@@ -152,20 +152,20 @@ def nano_study() -> Study:
             modulus=5,
         ),
         scale=Scale(layers=4, width=128, heads=4, kv_heads=4, ffn=384, max_positions=384, initial_std=0.05),
-        bands={"ID": (2, 8), "edge": (9, 12), "hard": (16, 20)},
+        bands={"ID": (2, 6), "edge": (7, 9), "hard": (12, 14)},
         evaluation=Evaluation(
-            ops=(2, 4, 6, 8, 9, 10, 11, 12, 14, 16, 18, 20),
+            ops=(2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14),
             contexts=("zoo", "school", "festival"),
             problems_per_op=12,
             samples=32,
-            max_new_tokens=224,
+            max_new_tokens=176,
         ),
         steps=(3000, 100, 40),
         rows=4,
         row_length=256,
         prompts_per_step=12,
         samples_per_prompt=16,
-        max_new_tokens=224,
+        max_new_tokens=176,
         jumping_documents=0.5,
         pretraining=Optimization(
             kind="muon", learning_rate=2e-3, matrix_learning_rate=0.01, schedule="linear", min_share=0.0

@@ -163,10 +163,10 @@ class Supervised(Frozen):
     """Tokens a row; rows x row_length is the batch in tokens."""
     loss_on: Literal["completion", "all"] = "completion"
     jumping_documents: float = 0.0
-    """Share of documents whose positions jump ahead here and there (see `gsm_lab.data.Jumps`)."""
-    jump_share: float = 0.04
-    """Chance of a jump at each of their tokens."""
-    longest_jump: int = 40
+    """Share of documents whose positions jump ahead between sentences (see `gsm_lab.data.Jumps`)."""
+    jump_share: float = 0.15
+    """Chance of a jump after each of their sentences."""
+    longest_jump: int = 30
     """Most positions that one jump leaves out."""
     optimization: Optimization
 

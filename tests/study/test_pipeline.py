@@ -121,7 +121,7 @@ def results_below(folder: Path, bytes_below) -> dict[str, object]:
 def test_a_killed_recipe_leaves_the_bytes_of_an_unbroken_one(
     small_recipe, small_place, small_runs, tmp_path, bytes_below, folders_of
 ):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, str(KILLED), f"{small_place}:{small_recipe.name}", str(tmp_path / "runs")]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -183,6 +183,18 @@ def test_a_new_evaluation_keeps_the_training_and_the_old_one(small_recipe, copie
     evaluate_stage(new)
     assert len(read_rollouts(new)) == 2 * 4 * 3  # ops x problems x samples
     assert len(read_rollouts(old)) == 2 * 4 * 2
+
+
+def test_the_command_evaluates_what_is_missing_and_shows_every_stage(small_place, copied_runs, gsm_lab):
+    for done in copied_runs.glob("*/evaluation-*/done.json"):
+        done.unlink()
+    shown = gsm_lab("evaluate", f"{small_place}:mid-rl", "--runs", copied_runs, "--threads", "1")
+    assert shown.code == 0, shown.err
+    stages, ks, _, *rows = shown.out.splitlines()
+    assert stages.split() == ["stage", "RL", "base", "mid"]
+    assert ks.split() == ["pass@", "1", "2"] + ["1", "2"] * 2
+    assert [row.split()[0] for row in rows] == ["2", "3"]
+    assert shown.out == gsm_lab("evaluate", f"{small_place}:mid-rl", "--runs", copied_runs, "--threads", "1").out
 
 
 # ------------------------------------------------------------------------------------ data of the stages

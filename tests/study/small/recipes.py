@@ -39,6 +39,7 @@ BASE = Supervised(
     steps=120,
     rows=4,
     row_length=128,
+    jumping_documents=0.5,
     jump_share=0.05,
     longest_jump=8,
     optimization=Optimization(kind="muon", learning_rate=5e-3, warmup_steps=5),
