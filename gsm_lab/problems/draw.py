@@ -268,9 +268,15 @@ def _with_distractors(nodes: list[Node], spec: ProblemSpec, rng: random.Random) 
     for node in nodes:
         values[node.name] = node.value(values, spec.modulus)
     mixed = list(nodes)
+    unused: set[Quantity] = set()
     for name in rng.sample(free, num_distractors):
         position = rng.randint(0, len(mixed))
-        node = _draw_distractor(name, [before.name for before in mixed[:position]], values, spec, rng)
+        before = [node.name for node in mixed[:position]]
+        if spec.distractor_parents == "distractors":
+            before = [quantity for quantity in before if quantity in unused]
+        node = _draw_distractor(name, before, values, spec, rng)
+        unused.difference_update(node.parents)
+        unused.add(name)
         values[name] = node.value(values, spec.modulus)
         mixed.insert(position, node)
     return tuple(mixed)

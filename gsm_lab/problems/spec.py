@@ -9,6 +9,7 @@ MOST_OP = 60
 MOST_DISTRACTORS = 30
 MOST_FACTS = 40
 DEFAULT_DISTRACTORS = (0, 4)
+DISTRACTOR_PARENTS = ("any", "distractors")
 PLACES = 10
 ITEMS = 10
 """Every context has at least so many places, and kinds of item."""
@@ -26,6 +27,9 @@ class ProblemSpec:
     """Operands over all needed quantities, a constant counted as one; hit exactly. 1 to 60."""
     distractors: tuple[int, int] | None = None
     """Fewest and most quantities that the answer does not depend on, 0 to 30; (0, 4) if this and `facts` are None."""
+    distractor_parents: str = "any"
+    """From what distractors are computed: "any" quantity, or "distractors", each used once at most, so that distractors
+    keep to themselves."""
     facts: tuple[int, int] | None = None
     """Instead of `distractors`: fewest and most facts in the text, 1 to 40. Distractors fill it up to a number drawn
     from here, whatever `op` is, so that deeper problems need not be longer ones."""
@@ -75,6 +79,8 @@ class ProblemSpec:
                 f"items={self.items} contradict each other: there may be {self.most_quantities} quantities and there "
                 f"are {self.places * self.items} names; raise places or items, or ask for less."
             )
+        if self.distractor_parents not in DISTRACTOR_PARENTS:
+            raise SpecError(f"distractor_parents={self.distractor_parents!r}: give one of {DISTRACTOR_PARENTS}.")
         unknown = [name for name in self.operations if name not in OPERATIONS]
         if unknown or len(set(self.operations)) != len(self.operations):
             raise SpecError(f"operations={self.operations}: give some of {OPERATIONS}, each once.")

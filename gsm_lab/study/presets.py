@@ -140,6 +140,7 @@ def nano_study() -> Study:
         task=Task(
             contexts=("zoo", "school", "festival"),
             facts=(2, 8),
+            distractor_parents="distractors",
             places=5,
             items=5,
             implicit_totals=0.0,
@@ -160,7 +161,7 @@ def nano_study() -> Study:
             samples=32,
             max_new_tokens=176,
         ),
-        steps=(3000, 100, 40),
+        steps=(2600, 60, 40),
         rows=4,
         row_length=256,
         prompts_per_step=12,

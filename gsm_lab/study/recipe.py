@@ -37,6 +37,7 @@ class Task(Frozen):
     facts: tuple[int, int] | None = None
     """Fewest and most facts in a text, whatever the op (see `ProblemSpec.facts`)."""
     distractors: tuple[int, int] | None = None
+    distractor_parents: Literal["any", "distractors"] = "any"
     implicit_totals: float = 0.2
     places: int = 10
     items: int = 10

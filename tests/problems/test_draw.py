@@ -57,6 +57,24 @@ def test_settings_leave_out_what_they_exclude():
         assert len(parents) == len(set(parents)), "without reuse the needed quantities form a tree"
 
 
+def test_distractors_keep_to_themselves_if_asked_to():
+    spec = ProblemSpec(op=8, distractors=(8, 8), distractor_parents="distractors")
+    entangled = 0
+    for seed in range(100):
+        problem = draw_problem(spec, random.Random(seed))
+        needed = {node.name for node in problem.needed}
+        others = [parent for node in problem.graph.nodes if node.name not in needed for parent in node.parents]
+        assert not needed & set(others)
+        assert len(others) == len(set(others)), "each is used once at most"
+        free = draw_problem(ProblemSpec(op=8, distractors=(8, 8)), random.Random(seed))
+        entangled += any(
+            {node.name for node in free.needed} & set(node.parents)
+            for node in free.graph.nodes
+            if node not in free.needed
+        )
+    assert entangled > 80, "and otherwise they do not"
+
+
 def test_facts_fix_the_length_whatever_the_op():
     for op in (2, 6, 12):
         problem = draw_problem(ProblemSpec(op=op, facts=(14, 14), implicit_totals=0), random.Random(op))
