@@ -165,7 +165,7 @@ class Supervised(Frozen):
     loss_on: Literal["completion", "all"] = "completion"
     jumping_documents: float = 0.0
     """Share of documents whose positions jump ahead between sentences (see `gsm_lab.data.Jumps`)."""
-    jump_share: float = 0.15
+    jump_share: float = 0.2
     """Chance of a jump after each of their sentences."""
     longest_jump: int = 30
     """Most positions that one jump leaves out."""
