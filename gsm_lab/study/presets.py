@@ -161,10 +161,10 @@ def nano_study() -> Study:
             samples=32,
             max_new_tokens=176,
         ),
-        steps=(2600, 60, 30),
+        steps=(2600, 60, 40),
         rows=4,
         row_length=256,
-        prompts_per_step=12,
+        prompts_per_step=32,
         samples_per_prompt=16,
         max_new_tokens=176,
         jumping_documents=0.3,
@@ -174,7 +174,7 @@ def nano_study() -> Study:
         midtraining=Optimization(
             kind="muon", learning_rate=2e-4, matrix_learning_rate=0.001, warmup_steps=10, schedule="linear"
         ),
-        reinforcement=Optimization(kind="adamw", learning_rate=1e-4, warmup_steps=5, schedule="constant"),
+        reinforcement=Optimization(kind="adamw", learning_rate=5e-5, warmup_steps=3, schedule="constant"),
     )
 
 
