@@ -303,6 +303,16 @@ def demo(
     print(f"figure: {written.figure}\npage: {written.page}")
 
 
+@app.command(name="bench")
+def bench_command(threads: Threads = 2) -> None:
+    """Measure this machine: problems, grades, training and sampling, the last two beside `transformers`."""
+    from gsm_lab.study import bench
+
+    _set_threads(threads)
+    for line in bench():
+        print(line)
+
+
 def _run_stages(folders: list["StageFolder"], threads: int) -> None:
     from gsm_lab.study import evaluate_stage, preflight_all, train_stage
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gsm_lab.study.bench import bench
     from gsm_lab.study.certificate import Certificate, certify
     from gsm_lab.study.evaluate import evaluate_stage, preflight_all, read_rollouts, test_problems
     from gsm_lab.study.experiment import Experiment, load_experiment, load_recipe
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from gsm_lab.study.sweep import Job, SweepState, plan, run_sweep
 
 _ROOMS = {
+    "bench": ("bench",),
     "certificate": ("Certificate", "certify"),
     "evaluate": ("evaluate_stage", "preflight_all", "read_rollouts", "test_problems"),
     "experiment": ("Experiment", "load_experiment", "load_recipe"),
@@ -75,6 +77,7 @@ __all__ = [
     "Supervised",
     "SweepState",
     "Task",
+    "bench",
     "certify",
     "demo_experiment",
     "edge_of_competence",
