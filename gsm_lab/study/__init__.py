@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gsm_lab.study.bench import bench
     from gsm_lab.study.certificate import Certificate, certify
     from gsm_lab.study.evaluate import evaluate_stage, preflight_all, read_rollouts, test_problems
     from gsm_lab.study.experiment import Experiment, load_experiment, load_recipe
     from gsm_lab.study.figures import edge_of_competence_figure, training_curve_figure
+    from gsm_lab.study.machine import bench
     from gsm_lab.study.pipeline import OnProgress, mixture_of, preflight, source_of, tokenizer_of, train_stage
     from gsm_lab.study.predictions import grade_predictions
     from gsm_lab.study.presets import demo_experiment, edge_of_competence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gsm_lab.study.sweep import Job, SweepState, plan, run_sweep
 
 _ROOMS = {
-    "bench": ("bench",),
+    "machine": ("bench",),
     "certificate": ("Certificate", "certify"),
     "evaluate": ("evaluate_stage", "preflight_all", "read_rollouts", "test_problems"),
     "experiment": ("Experiment", "load_experiment", "load_recipe"),
