@@ -15,7 +15,7 @@ from gsm_lab.cli import app, main
 from gsm_lab.data import read_dataset, read_manifest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("generate", "inspect", "grade", "certify", "run", "evaluate", "sweep", "report", "demo")
+COMMANDS = ("generate", "inspect", "grade", "certify", "run", "evaluate", "sweep", "report", "demo", "bench")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def test_help_lists_all_commands():
     assert shown.code == 0
     listed = [line.split()[1] for line in shown.out.splitlines() if line.startswith("│ ") and line[2] != " "]
     listed = [name for name in listed if not name.startswith("--")]
-    assert listed == [command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert listed == [
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    ]
     assert {*COMMANDS} <= {*listed}
 
 

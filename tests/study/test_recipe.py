@@ -70,6 +70,7 @@ def test_the_identity_of_a_recipe_is_pinned():
 
 
 CHANGES_WEIGHTS = {
+    "task.distractor_parents": "distractors",
     "seed": 1,
     "task.contexts": ("school", "zoo"),
     "task.frames": "english",
