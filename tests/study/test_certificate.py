@@ -52,3 +52,9 @@ def test_the_certificate_is_a_function_of_its_seed():
 def test_what_was_never_tried_is_not_certified(problems, mutations):
     with pytest.raises(DataError, match="prove nothing: give 1 or more of each"):
         certify(problems, mutations, 0)
+
+
+@pytest.mark.slow
+def test_the_laws_hold_at_full_size():
+    certificate = certify(10_000, 1_000, seed=1)
+    assert certificate.holds, certificate.lines
