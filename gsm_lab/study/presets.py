@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from gsm_lab.errors import RecipeError
 from gsm_lab.study.experiment import Experiment
@@ -96,28 +97,17 @@ def _study(
     in_range = uniform(*bands["ID"], contexts=task.contexts)
     edge = uniform(*bands["edge"], contexts=task.contexts)
     num_pretrain, num_midtrain, num_reinforce = steps
+    supervised = partial(Supervised, rows=rows, row_length=row_length, jumping_documents=jumping_documents)
     return Study(
         task=task,
         scale=scale,
         bands=bands,
-        pretrain=Supervised(
-            name=BASE,
-            split="pretrain",
-            blend=in_range,
-            steps=num_pretrain,
-            rows=rows,
-            row_length=row_length,
-            jumping_documents=jumping_documents,
-            optimization=pretraining,
-        ),
-        midtrain=Supervised(
+        pretrain=supervised(name=BASE, split="pretrain", blend=in_range, steps=num_pretrain, optimization=pretraining),
+        midtrain=supervised(
             name=MID,
             split="midtrain",
             blend=joined((0.8, in_range), (0.2, edge)),
             steps=num_midtrain,
-            rows=rows,
-            row_length=row_length,
-            jumping_documents=jumping_documents,
             optimization=midtraining,
         ),
         reinforce=Reinforce(
@@ -161,7 +151,7 @@ def nano_study() -> Study:
             samples=32,
             max_new_tokens=176,
         ),
-        steps=(2600, 60, 40),
+        steps=(4200, 60, 100),
         rows=4,
         row_length=256,
         prompts_per_step=32,

@@ -4,7 +4,7 @@ results/<experiment>/
   table.parquet, table.csv    every number: stage, op or band, metric, k, value, interval, counts
   differences.csv             each stage against the baseline, paired over problems
   edge_of_competence.svg/.png the figure
-  training.svg                loss and reward over steps
+  training_*.svg              loss, and reward, over steps
   runs.json                   which runs the numbers come from, with their checksums and timings
   report.html                 one page that holds all of it
 """

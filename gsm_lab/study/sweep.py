@@ -147,8 +147,10 @@ def _log_of(job: Job, home: Path) -> Path:
 
 
 def _start(job: Job, home: Path, arguments: list[str], threads: int) -> subprocess.Popen[bytes]:
+    """Begin an attempt; its log goes on where that of the attempt before ended."""
     log = _log_of(job, home)
-    write_text(log, f"{job.label}: {' '.join(arguments)}\n")
+    before = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    write_text(log, f"{before}{job.label}: {' '.join(arguments)}\n")
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "CI": "1"}
     with open(log, "ab") as output:
         return subprocess.Popen(

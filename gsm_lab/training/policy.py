@@ -16,7 +16,6 @@ from torch import Tensor
 from gsm_lab.errors import TrainingError
 from gsm_lab.model import Transformer
 from gsm_lab.training.losses import aggregate, clipped_surrogate, kl_penalty, kl_values, token_entropy, token_logprobs
-from gsm_lab.training.precision import Precision, working_precision
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,6 @@ class PolicyObjective:
     clip_high: float
     kl_coefficient: float
     temperature: float
-    precision: Precision
 
 
 @dataclass
@@ -120,21 +118,16 @@ def _micro_batch(rows: Sequence[Trajectory], device: torch.device | str) -> Micr
     )
 
 
-def sampled_logits(model: Transformer, micro: MicroBatch, precision: Precision) -> Tensor:
+def sampled_logits(model: Transformer, micro: MicroBatch) -> Tensor:
     """The logits from which each sampled token was, or would be, drawn: (N, V), float32."""
-    with working_precision(model, precision):
-        hidden_BTD = model.hidden(micro.tokens_BT)
+    hidden_BTD = model.hidden(micro.tokens_BT)
     return model.head(hidden_BTD.flatten(0, 1).index_select(0, micro.places_N))
 
 
-def reference_logprobs(
-    reference: Transformer, micros: Sequence[MicroBatch], temperature: float, precision: Precision
-) -> list[Tensor]:
+def reference_logprobs(reference: Transformer, micros: Sequence[MicroBatch], temperature: float) -> list[Tensor]:
     """The log-probabilities of the same tokens under another model, outside any graph."""
     with torch.no_grad():
-        return [
-            token_logprobs(sampled_logits(reference, micro, precision), micro.ids_N, temperature) for micro in micros
-        ]
+        return [token_logprobs(sampled_logits(reference, micro), micro.ids_N, temperature) for micro in micros]
 
 
 def accumulate_policy_gradient(
@@ -151,7 +144,7 @@ def accumulate_policy_gradient(
     measured = Measurements()
     for index, micro in enumerate(micros):
         reference_N = None if references is None else references[index]
-        logits_NV = sampled_logits(model, micro, objective.precision)
+        logits_NV = sampled_logits(model, micro)
         logprobs_N = token_logprobs(logits_NV, micro.ids_N, objective.temperature)
         losses_N = clipped_surrogate(
             logprobs_N, micro.old_logprobs_N, micro.advantages_N, objective.clip_low, objective.clip_high

@@ -1,7 +1,8 @@
 """Reinforcement learning with verifiable rewards: groups of rollouts, credit within the group, one clipped update.
 
 The algorithm is GRPO (arXiv:2402.03300) with today's defaults: advantages centred and not divided, the loss a mean
-over tokens, no KL, one on-policy update a step. `reinforce` knows no problems: prompts are ids, and the reward is a
+over tokens, no KL, one on-policy update a step. Layers work in float32, in sampling and training alike: else the two
+give a token different probabilities. `reinforce` knows no problems: prompts are ids, and the reward is a
 function. A loss near 0 is expected on policy (the ratio is 1 and advantages sum to 0): look at the reward.
 """
 
@@ -196,7 +197,6 @@ def _sampled(model: Transformer, prompts: Sequence[Prompt], settings: ReinforceS
         eos_id=settings.eos_id,
         temperature=settings.temperature,
         max_rows=settings.rollout_rows,
-        precision=settings.precision,
     )
 
 
@@ -233,13 +233,9 @@ def _updates(
     """The step's updates; none when no rollout has a gradient (a momentum alone must not move the weights)."""
     if not trajectories:
         return _Update(Measurements(), Measurements(), 0.0)
-    objective = PolicyObjective(
-        settings.clip_low, settings.clip_high, settings.kl_coefficient, settings.temperature, settings.precision
-    )
+    objective = PolicyObjective(settings.clip_low, settings.clip_high, settings.kl_coefficient, settings.temperature)
     micros = micro_batches(trajectories, settings.micro_batch_tokens, model.device)
-    references = (
-        None if reference is None else reference_logprobs(reference, micros, settings.temperature, settings.precision)
-    )
+    references = None if reference is None else reference_logprobs(reference, micros, settings.temperature)
     measured, norm = [], 0.0
     for _ in range(settings.updates_per_rollout):
         measured.append(accumulate_policy_gradient(model, micros, objective, references))

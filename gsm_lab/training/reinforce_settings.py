@@ -7,7 +7,6 @@ from typing import Any
 from gsm_lab.errors import TrainingError
 from gsm_lab.training.losses import NORMALISERS, Normaliser
 from gsm_lab.training.optimizer import OptimizerSettings
-from gsm_lab.training.precision import PRECISIONS, Precision
 from gsm_lab.training.schedule import Schedule
 
 _NO_EFFECT_ON_RESULTS = ("save_every", "keep_states", "micro_batch_tokens", "rollout_rows")
@@ -50,8 +49,6 @@ class ReinforceSettings:
     """How far a token's ratio may move below and above 1."""
     kl_coefficient: float = 0.0
     """Weight of the KL to the policy that training began with; 0 makes no reference model."""
-    precision: Precision = "float32"
-    """Of the layers, in sampling and training alike."""
     refuse_constant_reward: bool = False
     """Whether to give up when every reward of the first `probe_steps` steps is the same."""
     probe_steps: int = 5
@@ -79,11 +76,8 @@ class ReinforceSettings:
                 raise TrainingError(f"{name} is {getattr(self, name)}: give a finite number above 0.")
         if not 0 <= self.kl_coefficient < float("inf"):
             raise TrainingError(f"kl_coefficient is {self.kl_coefficient}: give 0 or a finite number above.")
-        if self.normaliser not in NORMALISERS or self.precision not in PRECISIONS:
-            raise TrainingError(
-                f"normaliser is {self.normaliser!r} and precision {self.precision!r}: choose the first among "
-                f"{', '.join(NORMALISERS)} and the second among {', '.join(PRECISIONS)}."
-            )
+        if self.normaliser not in NORMALISERS:
+            raise TrainingError(f"normaliser is {self.normaliser!r}: choose one of {', '.join(NORMALISERS)}.")
 
     def identity_fields(self) -> dict[str, Any]:
         """Every setting that can change the result: a run is resumed only under the same ones."""

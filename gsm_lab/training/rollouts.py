@@ -18,7 +18,6 @@ from gsm_lab.errors import TrainingError
 from gsm_lab.files import whole_file
 from gsm_lab.model import Sample, Transformer, sample
 from gsm_lab.seeds import stream_seed
-from gsm_lab.training.precision import Precision, working_precision
 
 
 @dataclass(frozen=True)
@@ -86,23 +85,21 @@ def sample_groups(
     eos_id: int | tuple[int, ...],
     temperature: float,
     max_rows: int,
-    precision: Precision,
 ) -> list[list[Sample]]:
     """`group_size` completions of every prompt."""
     uniforms = [
         rollout_uniforms(prompt, group, seed=seed, stage=stage, step=step, samples=group_size, length=max_new_tokens)
         for group, prompt in enumerate(prompts)
     ]
-    with working_precision(model, precision):
-        return sample(
-            model,
-            [prompt.ids for prompt in prompts],
-            uniforms,
-            max_new_tokens=max_new_tokens,
-            eos_id=eos_id,
-            temperature=temperature,
-            max_rows=max_rows,
-        )
+    return sample(
+        model,
+        [prompt.ids for prompt in prompts],
+        uniforms,
+        max_new_tokens=max_new_tokens,
+        eos_id=eos_id,
+        temperature=temperature,
+        max_rows=max_rows,
+    )
 
 
 def score_groups(prompts: Sequence[Prompt], groups: Sequence[Sequence[Sample]], reward: Reward) -> list[Rollout]:

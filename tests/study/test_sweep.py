@@ -116,6 +116,7 @@ def test_what_failed_twice_is_given_up_with_its_log_and_what_needs_it_is_not_run
     assert [*state.failed] == [mid.id]
     log = state.failed[mid.id].read_text()
     assert log.startswith("mid, seed 0: run no-such-experiment:recipe\n")
+    assert log.count("mid, seed 0: run") == 2  # the second attempt leaves the first one's log
     assert "error: there is no experiment 'no-such-experiment'" in log
 
 

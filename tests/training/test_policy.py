@@ -20,7 +20,7 @@ from gsm_lab.training.policy import (
 )
 
 EOS = 1
-OBJECTIVE = PolicyObjective(clip_low=0.2, clip_high=0.28, kl_coefficient=0.0, temperature=1.0, precision="float32")
+OBJECTIVE = PolicyObjective(clip_low=0.2, clip_high=0.28, kl_coefficient=0.0, temperature=1.0)
 PROMPTS = [(3, 4, 5), (6,), (7, 8, 9, 10, 11, 12), (2, 2)]
 
 
