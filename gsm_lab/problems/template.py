@@ -54,7 +54,8 @@ class Template:
         return replace(self, places=self.places[:places], items=self.items[:items])
 
     def _nouns(self, place: int, item: int | None) -> Nouns:
-        nouns = {f"category_{key}" if key == "short" else "category": text for key, text in self.category}
+        nouns = {"place_number": str(place), "item_number": str(item)}
+        nouns |= {f"category_{key}" if key == "short" else "category": text for key, text in self.category}
         nouns |= {f"place_{key}" if key == "short" else "place": text for key, text in self.places[place]}
         if item is not None:
             nouns |= {f"item_{key}" if key == "short" else key: text for key, text in self.items[item]}

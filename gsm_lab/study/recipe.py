@@ -25,6 +25,9 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.model_dump(mode="json"), sort_keys=True))
+
 
 class Task(Frozen):
     """What all problems of a recipe have in common; `op` and context come from a stage's blend."""

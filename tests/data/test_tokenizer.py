@@ -125,7 +125,8 @@ def test_vocabulary_is_filled_up_to_a_multiple_of_64_with_tokens_no_text_gives(t
 def test_order_of_templates_does_not_matter_but_templates_do(templates, tokenizer):
     assert Tokenizer.for_templates(templates[::-1]) == tokenizer
     assert Tokenizer.for_templates(templates[::-1]).fingerprint == tokenizer.fingerprint
-    assert Tokenizer.for_templates(templates[1:]).fingerprint != tokenizer.fingerprint
+    without_one_context = [one for one in templates if one.context != templates[0].context]
+    assert Tokenizer.for_templates(without_one_context).fingerprint != tokenizer.fingerprint
 
 
 def test_a_word_listed_twice_is_refused():

@@ -205,6 +205,14 @@ def test_a_cut_recipe_has_the_identity_of_its_last_stage():
     assert RECIPE.until(1).id == RECIPE.id
 
 
+def test_equal_recipes_have_equal_hashes():
+    ops = uniform(2, 4)
+    turned = ops.model_copy(update={"ops": dict(reversed(ops.ops.items()))})
+    assert ops == turned
+    assert hash(ops) == hash(turned)
+    assert hash(ops) != hash(uniform(2, 5))
+
+
 def test_the_order_in_which_shares_are_written_changes_nothing():
     one, other = Blend(ops={2: 0.25, 3: 0.75}), Blend(ops={3: 0.75, 2: 0.25})
     first, second = (changed(RECIPE, "stages.0.blend", blend.model_dump()) for blend in (one, other))
