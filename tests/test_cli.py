@@ -154,7 +154,11 @@ def test_a_range_of_ops_shares_its_weight(tmp_path, gsm_lab):
         ("--ops", "two", "ops: 'two' is not a whole number"),
         ("--ops", "4-2", "ops: '4-2' is empty: write the smaller number first"),
         ("--ops", "61", "op=61: give a number from 1 to 60"),
-        ("--contexts", "moon", "there are no contexts 'moon': give one of bakery, festival, harbour, museum, school, zoo"),
+        (
+            "--contexts",
+            "moon",
+            "there are no contexts 'moon': give one of bakery, festival, harbour, museum, school, zoo",
+        ),
         ("--contexts", "my-zoo.toml", "there are no contexts 'my-zoo.toml'"),
         ("--contexts", "zoo=0.5,school=0.4", "sum to 0.9"),
         ("--frames", "french", "there are no frames 'french': give one of english, terse"),

@@ -11,9 +11,11 @@ from functools import lru_cache
 
 from gsm_lab.errors import SpecError
 from gsm_lab.problems.graph import DependencyGraph, Node, Operation, Problem, Quantity
-from gsm_lab.problems.spec import DEFAULT_DISTRACTORS, MOST_OP, ProblemSpec
+from gsm_lab.problems.spec import MOST_OP, ProblemSpec
 
+STRUCTURE_ATTEMPTS = 20
 VALUE_ATTEMPTS = 200
+"""Tries for the numbers of one structure."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,17 @@ def draw_problem(spec: ProblemSpec, rng: random.Random) -> Problem:
     Raises:
         SpecError: settings that contradict each other: no such graph, or no such numbers.
     """
-    drafts = _draw_structure(spec, rng)
-    names = _draw_names(drafts, spec, rng)
-    for _ in range(VALUE_ATTEMPTS):
-        nodes = _draw_numbers(drafts, names, spec, rng)
-        if nodes is not None:
-            return Problem(DependencyGraph(_with_distractors(nodes, spec, rng)), names[0], spec.modulus)
+    for _ in range(STRUCTURE_ATTEMPTS):
+        drafts = _draw_structure(spec, rng)
+        names = _draw_names(drafts, spec, rng)
+        for _ in range(VALUE_ATTEMPTS):
+            nodes = _draw_numbers(drafts, names, spec, rng)
+            if nodes is not None:
+                return Problem(DependencyGraph(_with_distractors(nodes, spec, rng)), names[0], spec.modulus)
     raise SpecError(
-        f"op={spec.op} and values={spec.values} contradict each other: in {VALUE_ATTEMPTS} tries no numbers kept "
-        f"every quantity in that range; widen values, give a modulus, or allow subtraction."
+        f"op={spec.op} contradicts values={spec.values}, constants={spec.constants} or operations={spec.operations}: "
+        f"{STRUCTURE_ATTEMPTS} structures with {VALUE_ATTEMPTS} tries each kept no quantity of theirs in range; "
+        f"widen values or constants, give a modulus, or allow subtraction."
     )
 
 
@@ -116,6 +120,7 @@ def _draw_structure(spec: ProblemSpec, rng: random.Random) -> list[Draft]:
             shape.parents >= 2
             and not shape.constant
             and num_new == shape.parents
+            and shape.parents <= spec.items
             and draft.place_of is None
             and num_totals < most_totals
             and "add" in spec.operations
@@ -213,7 +218,7 @@ def _draw_definition(
         ranges.append((Operation.MINUS, max(low, known - greatest), high if spec.modulus else min(high, known - least)))
     if "multiply" in spec.operations:
         most = min(high, spec.modulus - 1) if spec.modulus else min(4, greatest // known if known else 4)
-        ranges.append((Operation.TIMES, 2, most))
+        ranges.append((Operation.TIMES, max(2, low) if spec.modulus else 2, most))
     ranges = [(operation, first, last) for operation, first, last in ranges if first <= last]
     if not ranges:
         return None
@@ -284,7 +289,7 @@ def _with_distractors(nodes: list[Node], spec: ProblemSpec, rng: random.Random) 
 
 def _draw_num_distractors(nodes: list[Node], spec: ProblemSpec, rng: random.Random) -> int:
     if spec.facts is None:
-        return rng.randint(*(spec.distractors or DEFAULT_DISTRACTORS))
+        return rng.randint(*spec.num_distractors)
     num_stated = sum(node.operation is not Operation.TOTAL for node in nodes)
     return max(0, rng.randint(*spec.facts) - num_stated)
 

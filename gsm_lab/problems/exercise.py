@@ -56,6 +56,11 @@ class Exercise:
         return {name: self.problem.values[quantity] for name, quantity in self.quantity_of.items()}
 
     @cached_property
+    def asked_name(self) -> str:
+        """What solutions call the asked quantity."""
+        return next(name for name, quantity in self.quantity_of.items() if quantity == self.problem.query)
+
+    @cached_property
     def needed_names(self) -> tuple[str, ...]:
         """What solutions call the needed quantities, in an order of computation; the asked one is among them."""
         needed = {node.name for node in self.problem.needed}
@@ -98,6 +103,8 @@ class Exercise:
                 for name, operation, constant, parents in value["problem"]["nodes"]
             )
             problem = Problem(DependencyGraph(nodes), Quantity(*value["problem"]["query"]), value["problem"]["modulus"])
+            if len(value["names"]) != len(nodes) or len(set(value["names"])) != len(nodes):
+                raise ValueError(f"{len(value['names'])} names for {len(nodes)} quantities, or one of them twice")
             return Exercise(
                 problem=problem,
                 context=value["context"],

@@ -1,8 +1,10 @@
 """Grades a solution against the graph that its problem was made from: every step, not only the answer.
 
-A statement is right if its quantity is defined as the graph defines it (operations, operands, constants), if every
-equality of its chain holds, and if its value is the true one. Nothing is evaluated but small trees of whole numbers.
-Sums and products may be commuted and re-associated; the deviation is named. Everything else that differs is an error.
+A statement is right if its quantity is defined as the graph defines it (operations, operands, constants), if every link
+of its chain follows from the one before, and if its value is the true one. A link follows if some calculations of the
+one before have been done, each written as its result; with a modulus, as its remainder. Nothing is evaluated but small
+trees of whole numbers. Sums and products may be commuted and re-associated, numbers may be put in and calculated at
+once; the deviation is named. Everything else that differs is an error.
 """
 
 import itertools
@@ -10,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from gsm_lab.problems.exercise import Exercise
@@ -42,6 +45,8 @@ class Verdict(StrEnum):
     """Cut at the length limit, before its end."""
 
 
+MOST_REGROUPED = 6
+"""Longer sums than this may be calculated in one go, but not group by group."""
 ERRORS = (
     "missing",
     "wrong_operand",
@@ -114,16 +119,16 @@ class _Marks:
         self.deviations[what] = None
 
 
-def grade(exercise: Exercise, completion: str, finished: bool = True) -> Grade:
-    """Grade any text as a solution; never raises, and takes time linear in the text.
+def grade(exercise: Exercise, completion: str | bytes, finished: bool = True) -> Grade:
+    """Grade any text, or any bytes, as a solution; never raises, and takes time linear in the text.
 
     `finished` is False for a completion that was cut at the length limit.
     """
-    statements = read_trace(completion, exercise.grammar)
+    text = completion if isinstance(completion, str) else completion.decode("utf-8", "replace")
+    statements = read_trace(text, exercise.grammar)
     if statements is None:
-        return Grade(
-            Verdict.UNREADABLE, None, False, 0.0, malformed=1, first_error="the text is too long to be a solution"
-        )
+        verdict = Verdict.UNREADABLE if finished else Verdict.TRUNCATED
+        return Grade(verdict, None, False, 0.0, malformed=1, first_error="the text is too long to be a solution")
     variable_of: dict[str, str] = {}
     for statement in statements:
         if isinstance(statement, Step):
@@ -177,14 +182,15 @@ def _mark_statement(statement: Statement, marks: _Marks) -> None:
         case Plan():
             _mark_plan(statement, marks)
         case Answer():
-            pass
+            if marks.exercise.asked_name not in marks.defined:
+                marks.error("used_before_defined", "answer", "it is given before the asked quantity is computed")
         case _:
             marks.error("malformed", f"{statement.text[:60]!r}", "this is not a statement of the solution's grammar")
 
 
 def _mark_plan(plan: Plan, marks: _Marks) -> None:
     if plan.name not in marks.exercise.definition_of:
-        marks.error("unknown", f"plan for {plan.name}", "the problem has no such quantity")
+        marks.error("unknown", f"plan for {plan.name!r}", "the problem has no such quantity")
         return
     if (
         _mark_definition(plan.expression, plan.name, "plan for ", marks)
@@ -197,17 +203,19 @@ def _mark_plan(plan: Plan, marks: _Marks) -> None:
 def _mark_step(step: Step, marks: _Marks) -> None:
     exercise, name = marks.exercise, step.name
     if name not in exercise.definition_of:
-        marks.error("unknown", name, "the problem has no such quantity")
+        marks.error("unknown", repr(name), "the problem has no such quantity")
         return
     is_first = name not in marks.defined and step.variable not in marks.variables
     if not is_first:
         marks.error("redefined", name, "the quantity, or its letter, was defined before")
     early = [used for used in names_in(step.chain[0]) if used not in marks.variables]
     if early:
-        marks.error("used_before_defined", name, f"{early[0]} is used before it is computed")
+        marks.error("used_before_defined", name, f"{early[0]!r} is used before it is computed")
     definition = substitute(step.chain[0], marks.variable_of)
     is_defined = _mark_definition(definition, name, "", marks)
     is_valued = _mark_chain(step, definition, marks)
+    if not is_first and not (is_defined and is_valued):
+        marks.right.discard(name)
     if is_first and is_defined and is_valued and not early:
         marks.right.add(name)
         if name not in exercise.needed_names:
@@ -233,7 +241,7 @@ def _mark_definition(given: Expression, name: str, kind: str, marks: _Marks) -> 
 
 
 def _mark_chain(step: Step, definition: Expression, marks: _Marks) -> bool:
-    """Whether the numbers put in are those of the operands, and the last one is the true value."""
+    """Whether the numbers put in are those of the operands, every link follows, and the last is the true value."""
     true_value = marks.exercise.value_of[step.name]
     modulus = marks.exercise.problem.modulus
     numbers = [number_of(part, modulus) for part in step.chain]
@@ -245,7 +253,7 @@ def _mark_chain(step: Step, definition: Expression, marks: _Marks) -> bool:
     if numbers[0] is None:
         put_in = substitute(definition, marks.exercise.value_of)
         if _normal_form(step.chain[1]) != _normal_form(put_in):
-            if isinstance(put_in, Binary) and step.chain[1] == true_value:
+            if number_of(put_in, modulus) is not None and _follows(step.chain[1], put_in, modulus):
                 marks.deviate("numbers not put in before calculating")
             else:
                 marks.error("wrong_value", step.name, "the numbers put in are not the values of the operands")
@@ -253,27 +261,76 @@ def _mark_chain(step: Step, definition: Expression, marks: _Marks) -> bool:
     for earlier, later in itertools.pairwise(step.chain[len(step.chain) - len(links) :]):
         if number_of(earlier, modulus) != number_of(later, modulus):
             marks.error("false_arithmetic", step.name, "an equality of its chain is false")
+            is_right = False
         elif not _follows(later, earlier, modulus):
             marks.error("false_arithmetic", step.name, "a link of its chain does not follow from the one before")
+            is_right = False
+    if not is_right:
+        return False
     if step.chain[-1] != true_value:
-        if is_right:
-            marks.error("wrong_value", step.name, "the value is not the true one")
-        is_right = False
-    return is_right
+        marks.error("wrong_value", step.name, "the value is not the true one")
+        return False
+    return True
 
 
 def _follows(later: Expression, earlier: Expression, modulus: int | None) -> bool:
     """Whether `later` is `earlier` with some of its calculations done. Equal values alone do not make a step."""
-    if later == earlier or isinstance(later, int):
-        return True  # a lone number has been compared by value already
+    if later == earlier:
+        return True
+    if isinstance(later, int):
+        return isinstance(earlier, Binary) and number_of(earlier, modulus) == later
     if not isinstance(earlier, Binary) or not isinstance(later, Binary):
         return False
     if set(_signs(earlier)) == set(_signs(later)) == {"+"}:
-        return True  # any grouping of a sum
-    return later.sign == earlier.sign and all(
-        number_of(new, modulus) == number_of(old, modulus) and _follows(new, old, modulus)
-        for new, old in ((later.left, earlier.left), (later.right, earlier.right))
+        return _regroups(_numbers(later), _numbers(earlier), modulus)
+    if later.sign != earlier.sign:
+        return False
+    orders = [(later.left, later.right)] + [(later.right, later.left)] * (later.sign != "-")
+    return any(
+        _follows(left, earlier.left, modulus) and _follows(right, earlier.right, modulus) for left, right in orders
     )
+
+
+def _regroups(later: list[int], earlier: list[int], modulus: int | None) -> bool:
+    """Whether the terms `later` are sums of groups that `earlier` splits into; a group of one stays as it is."""
+    if len(later) > len(earlier) or len(earlier) > MOST_REGROUPED:
+        return sorted(later) == sorted(earlier)
+    wanted = sorted(later)
+    return any(
+        sorted(
+            earlier[group[0]] if len(group) == 1 else _sum([earlier[at] for at in group], modulus) for group in groups
+        )
+        == wanted
+        for groups in _partitions(len(earlier), len(later))
+    )
+
+
+@lru_cache
+def _partitions(count: int, parts: int) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """All ways to split the places 0 to count - 1 into so many groups."""
+    if count == 0:
+        return ((),) if parts == 0 else ()
+    if parts == 0:
+        return ()
+    alone = (((*groups, (count - 1,))) for groups in _partitions(count - 1, parts - 1))
+    joined = (
+        (*groups[:at], (*group, count - 1), *groups[at + 1 :])
+        for groups in _partitions(count - 1, parts)
+        for at, group in enumerate(groups)
+    )
+    return (*alone, *joined)
+
+
+def _sum(terms: list[int], modulus: int | None) -> int:
+    return sum(terms) if modulus is None else sum(terms) % modulus
+
+
+def _numbers(expression: Expression) -> list[int]:
+    """The numbers in an expression of numbers, from left to right."""
+    if isinstance(expression, Binary):
+        return _numbers(expression.left) + _numbers(expression.right)
+    assert isinstance(expression, int)
+    return [expression]
 
 
 _Form = int | str | tuple["_Form | str", ...]

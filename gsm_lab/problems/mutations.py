@@ -119,6 +119,29 @@ def false_equality(exercise: Exercise, statements: list[Statement], rng: random.
     return _renumber_link(exercise, statements, rng, lambda step: range(1, len(step.chain) - 1))
 
 
+def _shifted(expression: Expression) -> Expression | None:
+    """The expression with one taken from a term of a sum and given to the other, or None if no sum allows it."""
+    if not isinstance(expression, Binary):
+        return None
+    left, right = expression.left, expression.right
+    if expression.sign == "+" and isinstance(left, int) and isinstance(right, int) and right > 0 and left + 1 != right:
+        return Binary("+", left + 1, right - 1)
+    if (changed := _shifted(left)) is not None:
+        return replace(expression, left=changed)
+    return None if (changed := _shifted(right)) is None else replace(expression, right=changed)
+
+
+def false_grouping(exercise: Exercise, statements: list[Statement], rng: random.Random) -> list[Statement] | None:
+    """A link between with other terms of the same sum: `3 + 6 = 4 + 5 = 9`; every equality holds."""
+    choices = []
+    for at in _steps(statements):
+        step = statements[at]
+        assert isinstance(step, Step)
+        if len(step.chain) > 2 and (shifted := _shifted(step.chain[1])) is not None:
+            choices.append((at, (*step.chain[:2], shifted, *step.chain[2:])))
+    return _with_step(statements, *rng.choice(choices)) if choices else None
+
+
 def missing_step(exercise: Exercise, statements: list[Statement], rng: random.Random) -> list[Statement] | None:
     """A needed step left out."""
     at = rng.choice(_steps(statements))
@@ -159,6 +182,11 @@ def wrong_answer(exercise: Exercise, statements: list[Statement], rng: random.Ra
     others = sorted(set(exercise.value_of.values()) - {exercise.answer})
     value = rng.choice(others) if others else _other(exercise.answer, exercise, rng)
     return [*statements[:-1], Answer(value)]
+
+
+def answer_first(exercise: Exercise, statements: list[Statement], rng: random.Random) -> list[Statement] | None:
+    """The right answer before the first step, the right work after it."""
+    return [statements[-1], *statements[:-1]]
 
 
 def carried_slip(exercise: Exercise, statements: list[Statement], rng: random.Random) -> list[Statement] | None:
@@ -212,10 +240,12 @@ MUTATIONS: dict[str, Mutation] = {
         wrong_constant,
         wrong_value,
         false_equality,
+        false_grouping,
         missing_step,
         used_before_defined,
         redefined,
         wrong_answer,
+        answer_first,
         carried_slip,
         wrong_plan,
     )

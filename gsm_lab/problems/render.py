@@ -2,6 +2,7 @@
 
 import random
 
+from gsm_lab.errors import TemplateError
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.graph import Operation, Problem
 from gsm_lab.problems.solution import Style, solution
@@ -10,8 +11,13 @@ from gsm_lab.problems.trace import write_trace
 
 
 def render(problem: Problem, template: Template, rng: random.Random, style: Style | None = None) -> Exercise:
-    """The same problem in the words of `template`; all randomness (nouns, letters, order) is `rng`'s."""
+    """The same problem in the words of `template`; all randomness (nouns, letters, order) is `rng`'s.
+
+    Raises:
+        TemplateError: the template has fewer places or items than the problem speaks of.
+    """
     style = style or Style()
+    _check_room(problem, template)
     places = rng.sample(range(len(template.places)), len(template.places))
     items = rng.sample(range(len(template.items)), len(template.items))
     nouns = {
@@ -43,3 +49,13 @@ def render(problem: Problem, template: Template, rng: random.Random, style: Styl
         prompt=" ".join([*preamble, *facts, template.question(*nouns[problem.query])]),
         completion=" " + write_trace(statements, template.grammar),
     )
+
+
+def _check_room(problem: Problem, template: Template) -> None:
+    places = 1 + max(node.name.place for node in problem.graph.nodes)
+    items = 1 + max(node.name.item or 0 for node in problem.graph.nodes)
+    if places > len(template.places) or items > len(template.items):
+        raise TemplateError(
+            f"the problem speaks of {places} places and {items} items, {template.context!r} has "
+            f"{len(template.places)} and {len(template.items)}: draw with places and items that low, or add nouns."
+        )

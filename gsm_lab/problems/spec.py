@@ -32,7 +32,8 @@ class ProblemSpec:
     keep to themselves."""
     facts: tuple[int, int] | None = None
     """Instead of `distractors`: fewest and most facts in the text, 1 to 40. Distractors fill it up to a number drawn
-    from here, whatever `op` is, so that deeper problems need not be longer ones."""
+    from here, whatever `op` is, so that deeper problems need not be longer ones. A text that needs more facts than that
+    has no distractors."""
     implicit_totals: float = 0.2
     """Chance that a quantity with several parents is a total that the text never defines, 0 to 1."""
     places: int = PLACES
@@ -57,6 +58,7 @@ class ProblemSpec:
     """Count modulo this number."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         self._check_range("op", self.op, 1, MOST_OP)
         self._check_range("width", self.width, 1, 5)
         self._check_range("places", self.places, 2, PLACES)
@@ -69,8 +71,9 @@ class ProblemSpec:
                 f"distractors={self.distractors} and facts={self.facts} contradict each other: "
                 f"give the number of distractors or the number of facts, not both."
             )
-        self._check_pair("distractors", self.distractors or DEFAULT_DISTRACTORS, 0, MOST_DISTRACTORS)
-        self._check_pair("facts", self.facts or (1, 1), 1, MOST_FACTS)
+        self._check_pair("distractors", self.num_distractors, 0, MOST_DISTRACTORS)
+        if self.facts is not None:
+            self._check_pair("facts", self.facts, 1, MOST_FACTS)
         self._check_pair("constants", self.constants, 0, 10**6)
         self._check_pair("values", self.values, 0, 10**9)
         if self.most_quantities > self.places * self.items:
@@ -102,7 +105,27 @@ class ProblemSpec:
         """No problem of this kind has more: every needed quantity takes an operand at least."""
         if self.facts is not None:
             return max(self.op, self.facts[1])
-        return self.op + (self.distractors or DEFAULT_DISTRACTORS)[1]
+        return self.op + self.num_distractors[1]
+
+    @property
+    def num_distractors(self) -> tuple[int, int]:
+        """`distractors`, or what stands for it where it is None."""
+        return DEFAULT_DISTRACTORS if self.distractors is None else self.distractors
+
+    def _check_types(self) -> None:
+        """Whole numbers, pairs of them, and tuples: what is written into data sets and identities."""
+        wholes = [("op", self.op), ("width", self.width), ("places", self.places), ("items", self.items)]
+        wholes += [] if self.modulus is None else [("modulus", self.modulus)]
+        for name, value in wholes:
+            if type(value) is not int:
+                raise SpecError(f"{name}={value!r}: give a whole number.")
+        pairs = [("distractors", self.num_distractors), ("constants", self.constants), ("values", self.values)]
+        pairs += [] if self.facts is None else [("facts", self.facts)]
+        for name, pair in pairs:
+            if type(pair) is not tuple or [type(number) for number in pair] != [int, int]:
+                raise SpecError(f"{name}={pair!r}: give a tuple of two whole numbers, the least and the greatest.")
+        if type(self.operations) is not tuple:
+            raise SpecError(f"operations={self.operations!r}: give a tuple of some of {OPERATIONS}.")
 
     def _check_range(self, name: str, value: float, low: float, high: float) -> None:
         if not low <= value <= high:

@@ -12,7 +12,7 @@ from typing import Any
 from gsm_lab.errors import TemplateError
 from gsm_lab.problems.graph import Node, Operation
 from gsm_lab.problems.spec import ITEMS, PLACES
-from gsm_lab.problems.trace import TraceGrammar
+from gsm_lab.problems.trace import Binary, Plan, Statement, Step, TraceGrammar, read_trace, write_trace
 
 _HOME = Path(__file__).parent
 _FORBIDDEN = set("=<>:;.?()+*-{}0123456789\n\t")
@@ -206,6 +206,7 @@ def _check(template: Template, words: Mapping[str, Any]) -> None:
         doubles = sorted({name for name in every if every.count(name) > 1})
         if doubles:
             raise TemplateError(f"{template.context!r} gives two quantities the name {doubles[0]!r}: rename a noun.")
+    _check_solutions(template)
     missing = [kind for kind in FACTS if f"facts.{kind}" not in template.pattern]
     if missing:
         raise TemplateError(f"frames {template.frames!r} lack the facts {missing}: add their patterns.")
@@ -214,6 +215,23 @@ def _check(template: Template, words: Mapping[str, Any]) -> None:
             f"frames {template.frames!r} say variables = {words['variables']}, but their step pattern says otherwise: "
             f"use {{v}} in trace.step exactly if variables = true."
         )
+
+
+def _check_solutions(template: Template) -> None:
+    """Every name must come back from a written plan and a written step as the same name."""
+    grammar = template.grammar
+    for place, item in _all_quantities(template):
+        name = template.short_name(place, item)
+        variable = "k" if grammar.has_variables else name
+        statements: list[Statement] = [
+            Plan(name, Binary("+", 2, name)),
+            Step(name, variable, (Binary("-", name, 2), 3)),
+        ]
+        if read_trace(write_trace(statements, grammar), grammar) != statements:
+            raise TemplateError(
+                f"in {template.context!r} with {template.frames!r} a solution that speaks of {name!r} cannot be read: "
+                f"give a shorter noun, or one word where the frames have no letters for quantities."
+            )
 
 
 def _all_quantities(template: Template) -> Iterator[tuple[int, int | None]]:

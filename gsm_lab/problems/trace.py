@@ -21,6 +21,8 @@ from gsm_lab.errors import TemplateError
 MOST_CHARACTERS = 50_000
 MOST_DIGITS = 12
 MOST_DEPTH = 20
+MOST_OPERANDS = 64
+"""An expression with more operands is not read: trees stay small, and so does the time to compare them."""
 _SIGNS = re.compile(r"([()+*\-])")
 _SLOTS = {"plan": {"n", "expression"}, "step": {"n", "chain"}, "answer": {"value"}}
 
@@ -175,8 +177,7 @@ def _patterns(grammar: TraceGrammar) -> tuple[re.Pattern[str], re.Pattern[str], 
 def _read_statement(text: str, grammar: TraceGrammar) -> Statement:
     plan, step, answer = _patterns(grammar)
     if found := answer.fullmatch(text):
-        value = read_expression(found["value"])
-        return Answer(value if isinstance(value, int) else None)
+        return Answer(_read_whole(found["value"].strip()))
     if found := plan.fullmatch(text):  # before steps: a plan may be a step's pattern with a word before it
         expression = read_expression(found["expression"])
         if expression is not None:
@@ -193,7 +194,7 @@ def _read_statement(text: str, grammar: TraceGrammar) -> Statement:
 def read_expression(text: str) -> Expression | None:
     """The tree of `2 * ( k + B )`, or None if the text is not an expression. Names may have several words."""
     tokens = [token for piece in _SIGNS.split(text) if (token := piece.strip())]
-    if not tokens:
+    if not tokens or sum(token not in "()+-*" for token in tokens) > MOST_OPERANDS:
         return None
     value, end = _read_sum(tokens, 0, 0)
     return value if end == len(tokens) else None
@@ -227,9 +228,14 @@ def _read_operand(tokens: list[str], at: int, depth: int) -> tuple[Expression | 
     if token in ")+-*":
         return None, at
     if token[0] in "0123456789":
-        whole = token.isascii() and token.isdigit() and len(token) <= MOST_DIGITS
-        return (int(token) if whole else None), at + 1
+        return _read_whole(token), at + 1
     return token, at + 1
+
+
+def _read_whole(token: str) -> int | None:
+    """A whole number as people write it: ASCII digits, no sign, no zeros in front."""
+    plain = token.isascii() and token.isdigit() and len(token) <= MOST_DIGITS
+    return int(token) if plain and (token == "0" or token[0] != "0") else None
 
 
 def names_in(expression: Expression) -> list[str]:

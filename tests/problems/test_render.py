@@ -96,7 +96,9 @@ def test_unknown_orders_are_refused():
 
 
 def test_an_unknown_context_lists_the_known_ones():
-    with pytest.raises(TemplateError, match="no contexts 'farm': give one of bakery, festival, harbour, museum, school, zoo"):
+    with pytest.raises(
+        TemplateError, match="no contexts 'farm': give one of bakery, festival, harbour, museum, school, zoo"
+    ):
         load_template("farm")
 
 
