@@ -249,7 +249,7 @@ def _mark_chain(step: Step, definition: Expression, marks: _Marks) -> bool:
     if not links or None in links:
         marks.error("malformed", step.name, "a link of the chain after the first is not made of numbers alone")
         return False
-    is_right = True
+    is_put_in = is_following = True
     if numbers[0] is None:
         put_in = substitute(definition, marks.exercise.value_of)
         if _normal_form(step.chain[1]) != _normal_form(put_in):
@@ -257,20 +257,18 @@ def _mark_chain(step: Step, definition: Expression, marks: _Marks) -> bool:
                 marks.deviate("numbers not put in before calculating")
             else:
                 marks.error("wrong_value", step.name, "the numbers put in are not the values of the operands")
-                is_right = False
+                is_put_in = False
     for earlier, later in itertools.pairwise(step.chain[len(step.chain) - len(links) :]):
         if number_of(earlier, modulus) != number_of(later, modulus):
             marks.error("false_arithmetic", step.name, "an equality of its chain is false")
-            is_right = False
+            is_following = False
         elif not _follows(later, earlier, modulus):
             marks.error("false_arithmetic", step.name, "a link of its chain does not follow from the one before")
-            is_right = False
-    if not is_right:
-        return False
-    if step.chain[-1] != true_value:
+            is_following = False
+    is_true = step.chain[-1] == true_value
+    if is_put_in and not is_true:
         marks.error("wrong_value", step.name, "the value is not the true one")
-        return False
-    return True
+    return is_put_in and is_following and is_true
 
 
 def _follows(later: Expression, earlier: Expression, modulus: int | None) -> bool:

@@ -81,6 +81,29 @@ def test_facts_fix_the_length_whatever_the_op():
         assert len(problem.graph.nodes) == 14
 
 
+def test_more_needed_facts_than_asked_for_leave_no_distractors():
+    problem = draw_problem(ProblemSpec(op=30, facts=(1, 3), implicit_totals=0), random.Random(0))
+    assert problem.sizes()["distractors"] == 0
+
+
+@pytest.mark.parametrize("settings", [{"op": 10, "items": 2}, {"op": 20, "items": 4, "width": 5, "implicit_totals": 1}])
+def test_few_items_make_smaller_totals(settings: dict):
+    for seed in range(200):
+        problem = draw_problem(ProblemSpec(**settings), random.Random(seed))
+        assert all(len(node.parents) <= settings["items"] for node in problem.needed if node.name.is_total)
+
+
+def test_a_structure_without_numbers_is_drawn_anew():
+    spec = ProblemSpec(op=60, reuse=1, width=5)
+    assert all(draw_problem(spec, random.Random(seed)).op == 60 for seed in range(20))
+
+
+def test_multipliers_are_constants_of_the_range():
+    spec = ProblemSpec(op=12, modulus=10, constants=(6, 9), operations=("multiply",))
+    constants = {node.constant for seed in range(50) for node in draw_problem(spec, random.Random(seed)).graph.nodes}
+    assert constants - {None} == {6, 7, 8, 9}
+
+
 def test_the_same_stream_gives_the_same_problem():
     spec = ProblemSpec(op=12)
     assert draw_problem(spec, random.Random(5)) == draw_problem(spec, random.Random(5))
@@ -96,7 +119,9 @@ def test_an_op_that_settings_cannot_reach_names_them():
 
 def test_numbers_that_cannot_stay_in_range_name_the_settings():
     spec = ProblemSpec(op=21, values=(1, 9), operations=("multiply",), copies=0, width=2)
-    with pytest.raises(SpecError, match=r"op=21 and values=\(1, 9\) contradict each other"):
+    with pytest.raises(
+        SpecError, match=r"op=21 contradicts values=\(1, 9\), constants=\(1, 9\) or operations=\('multiply',\)"
+    ):
         draw_problem(spec, random.Random(0))
 
 
@@ -111,6 +136,13 @@ def test_numbers_that_cannot_stay_in_range_name_the_settings():
         ({"op": 5, "constants": (1, 9), "values": (2, 100)}, "constants=.* and values=.* contradict"),
         ({"op": 5, "operations": ("divide",)}, "operations=.*divide"),
         ({"op": 5, "reuse": 1.5}, "reuse=1.5"),
+        ({"op": 10.5}, "op=10.5: give a whole number"),
+        ({"op": True}, "op=True: give a whole number"),
+        ({"op": 5, "modulus": 10.5}, "modulus=10.5: give a whole number"),
+        ({"op": 5, "distractors": ()}, r"distractors=\(\): give a tuple of two whole numbers"),
+        ({"op": 5, "distractors": 3}, "distractors=3: give a tuple of two whole numbers"),
+        ({"op": 5, "facts": ()}, r"facts=\(\): give a tuple of two whole numbers"),
+        ({"op": 5, "operations": ["add"]}, r"operations=\['add'\]: give a tuple"),
     ],
 )
 def test_impossible_settings_are_refused_at_birth(setting: dict, message: str):

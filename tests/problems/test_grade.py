@@ -1,5 +1,6 @@
 """Law 1 to 3: a perfect solver scores 100 %, every class of wrong step is caught, any text gets a verdict."""
 
+import itertools
 import random
 import time
 
@@ -24,6 +25,7 @@ from gsm_lab.problems import (
     rewards,
     solve_text,
 )
+from gsm_lab.problems.grade import _regroups
 
 LIONS, OTTERS, OWLS = Quantity(0, 0), Quantity(0, 1), Quantity(1, 0)
 FRUIT = Problem(
@@ -48,6 +50,19 @@ def say(exercise: Exercise, text: str) -> str:
     """A text in which a, b, c stand for the exercise's names."""
     lookup = dict(zip("abc", exercise.names, strict=True))
     return " ".join(lookup.get(word, word) for word in text.split())
+
+
+def summed(operation: Operation, constant: int, modulus: int | None = None) -> Exercise:
+    """a = 3, b = 6, and asked c = constant, operation, a + b."""
+    nodes = (
+        Node(LIONS, Operation.CONSTANT, 3),
+        Node(OTTERS, Operation.CONSTANT, 6),
+        Node(OWLS, operation, constant, (LIONS, OTTERS)),
+    )
+    return render(Problem(DependencyGraph(nodes), OWLS, modulus), load_template("zoo", "terse"), random.Random(0))
+
+
+SUM, PRODUCT, REMAINDER = summed(Operation.PLUS, 2), summed(Operation.TIMES, 2), summed(Operation.TIMES, 2, 7)
 
 
 def test_gold_is_correct_without_deviation(exercises):
@@ -122,6 +137,67 @@ def test_what_a_fair_teacher_accepts_is_correct_and_named(owls: Exercise, text: 
 
 
 @pytest.mark.parametrize(
+    ("exercise", "chain", "is_right"),
+    [
+        (SUM, "2 + ( a + b ) = 2 + ( 3 + 6 ) = 2 + 9 = 11", True),
+        (SUM, "2 + ( a + b ) = 2 + ( 3 + 6 ) = 5 + 6 = 11", True),
+        (SUM, "2 + ( a + b ) = 2 + ( 3 + 6 ) = 8 + 3 = 11", True),
+        (SUM, "2 + ( a + b ) = 2 + 9 = 11", True),
+        (SUM, "2 + ( a + b ) = 2 + ( 3 + 6 ) = 2 + ( 8 + 1 ) = 11", False),
+        (SUM, "2 + ( a + b ) = 2 + ( 3 + 6 ) = 10 + 1 = 11", False),
+        (SUM, "2 + ( a + b ) = 2 + ( 3 + 6 ) = 0 + 11 = 11", False),
+        (PRODUCT, "( a + b ) * 2 = ( 3 + 6 ) * 2 = 2 * 9 = 18", True),
+        (PRODUCT, "2 * ( a + b ) = 9 * 2 = 18", True),
+        (PRODUCT, "2 * ( a + b ) = 2 * ( 3 + 6 ) = 3 * 6 = 18", False),
+        (PRODUCT, "2 * ( a + b ) = 3 * 6 = 18", False),
+        (REMAINDER, "2 * ( a + b ) = 2 * ( 3 + 6 ) = 2 * 2 = 4", True),
+        (REMAINDER, "2 * ( a + b ) = 2 * ( 3 + 6 ) = 2 * ( 700 + 2 ) = 4", False),
+        (REMAINDER, "2 * ( a + b ) = 2 * ( 3 + 6 ) = 2 * 9 = 4", False),
+    ],
+)
+def test_a_link_follows_only_by_calculations_of_the_one_before(exercise: Exercise, chain: str, is_right: bool):
+    result = grade(exercise, say(exercise, f"a 3 ; b 6 ; c {chain} ; answer {exercise.answer}"))
+    assert result.verified is is_right
+    assert result.answer_correct
+    assert result.process_accuracy == pytest.approx(1 if is_right else 2 / 3)
+
+
+def test_an_answer_before_the_work_is_a_guess(owls: Exercise):
+    result = grade(owls, say(owls, "answer 2 ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ;"))
+    assert result.verdict is Verdict.LUCKY
+    assert result.used_before_defined == 1
+    assert result.first_error == "answer: it is given before the asked quantity is computed"
+
+
+def test_a_wrong_second_definition_takes_the_credit_of_the_first(owls: Exercise):
+    once = "a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ;"
+    assert grade(owls, say(owls, f"{once} b 4 ; answer 2")).process_accuracy == pytest.approx(2 / 3)
+    assert grade(owls, say(owls, f"{once} a 3 ; answer 2")).process_accuracy == 1
+
+
+@pytest.mark.parametrize("modulus", [None, 7])
+def test_groups_of_a_sum_agree_with_brute_force(modulus: int | None):
+    """Every multiset that arises by merging terms two at a time is accepted, and no other of the same total."""
+    rng = random.Random(0)
+    for _ in range(200):
+        terms = [rng.randint(0, 6) for _ in range(rng.randint(2, 5))]
+        reached, waiting = set(), [tuple(sorted(terms))]
+        while waiting:
+            state = waiting.pop()
+            if state in reached:
+                continue
+            reached.add(state)
+            for i, j in itertools.combinations(range(len(state)), 2):
+                total = (state[i] + state[j]) % modulus if modulus else state[i] + state[j]
+                rest = [term for at, term in enumerate(state) if at not in (i, j)]
+                waiting.append(tuple(sorted([*rest, total])))
+        for size in range(1, len(terms) + 1):
+            tried = {tuple(sorted(rng.randint(0, 9) for _ in range(size))) for _ in range(20)} | reached
+            for later in tried:
+                assert _regroups(list(later), terms, modulus) == (later in reached), (later, terms)
+
+
+@pytest.mark.parametrize(
     ("text", "verdict"),
     [
         ("answer 2", Verdict.LUCKY),
@@ -130,6 +206,8 @@ def test_what_a_fair_teacher_accepts_is_correct_and_named(owls: Exercise, text: 
         ("answer 3 ; answer 2", Verdict.LUCKY),
         ("answer two", Verdict.UNREADABLE),
         ("answer 2.0", Verdict.UNREADABLE),
+        ("answer 02", Verdict.UNREADABLE),
+        ("answer ( 2 )", Verdict.UNREADABLE),
         ("", Verdict.UNREADABLE),
         ("2", Verdict.UNREADABLE),
     ],
@@ -165,6 +243,11 @@ def test_law_2_any_text_gets_a_verdict(text: str):
         "a " * 24_000,
         "a 3 ; " * 6_000,
         "x" * 5_000_000,
+        "a " + "+".join(["1"] * 1000),
+        "a 1 = " + "-".join(["1"] * 340) + " = " + "-".join(["1"] * 340),
+        "find a " + "-".join(["a"] * 1000),
+        ("find a " + "a - a + " * 15 + "a ; ") * 300,
+        ("a 3 = 1 + 1 + 1 + 0 + 0 + 0 = 2 + 0 + 1 + 0 + 0 = 2 + 1 + 0 ; ") * 700,
         "a = \u0663 ; \u202e answer \u00b2 \x00",
     ],
     ids=lambda text: text[:12],
@@ -175,6 +258,19 @@ def test_law_2_hostile_texts_are_bounded(owls: Exercise, text: str):
         began = time.process_time()
         assert not grade(exercise, say(exercise, text) if len(text) < 100 else text).verified
         assert time.process_time() - began < 2  # generous: what it must rule out takes minutes
+
+
+def test_law_2_bytes_and_halves_of_characters_get_a_verdict(owls: Exercise):
+    assert grade(owls, owls.completion.encode()).verified
+    for noise in (b"\xff\xfe answer", "\ud800 3 ; answer 2", "\ud800"):
+        result = grade(owls, noise)
+        assert not result.verified
+        (result.first_error or "").encode()
+
+
+def test_a_text_beyond_all_length_that_was_cut_is_truncated(owls: Exercise):
+    assert grade(owls, "x" * 100_000, finished=False).verdict is Verdict.TRUNCATED
+    assert grade(owls, "x" * 100_000).verdict is Verdict.UNREADABLE
 
 
 def test_rewards_are_what_their_names_say(owls: Exercise):

@@ -90,6 +90,19 @@ def test_a_goal_directed_trace_unfolds_from_the_question():
     assert "find" not in leaf_first.completion
 
 
+def test_too_few_nouns_are_refused():
+    problem = draw_problem(ProblemSpec(op=15), random.Random(1))
+    with pytest.raises(TemplateError, match="'zoo' has 2 and 2: draw with places and items that low"):
+        render(problem, TERSE.limited(2, 2), random.Random(0))
+
+
+def test_names_that_do_not_fit_the_graph_are_refused(exercises):
+    value = exercises[0][0].to_dict()
+    for names in (value["names"][1:], [value["names"][0]] * len(value["names"])):
+        with pytest.raises(DataError, match=r"names for .* quantities"):
+            Exercise.from_dict(value | {"names": names})
+
+
 def test_unknown_orders_are_refused():
     with pytest.raises(SpecError, match="trace_order='random': give one of"):
         Style(trace_order="random")
@@ -127,6 +140,16 @@ def test_a_bad_context_says_what_is_wrong(tmp_path, old: str, new: str, message:
     (tmp_path / "bad.toml").write_text(text.replace(old, new))
     with pytest.raises(TemplateError, match=message):
         load_template(tmp_path / "bad.toml")
+
+
+def test_a_noun_that_solutions_cannot_hold_is_refused(tmp_path):
+    text = load_template.__globals__["_HOME"].joinpath("contexts/zoo.toml").read_text()
+    (tmp_path / "bad.toml").write_text(text.replace('short = "ashgrove"', 'short = "ash = grove"'))
+    with pytest.raises(TemplateError, match="holds a mark"):
+        load_template(tmp_path / "bad.toml", "terse")
+    (tmp_path / "bad.toml").write_text(text.replace('many = "adult lions"', f'many = "{"very " * 50}old lions"'))
+    with pytest.raises(TemplateError, match="cannot be read: give a shorter noun"):
+        load_template(tmp_path / "bad.toml", "english")
 
 
 @pytest.mark.parametrize(
