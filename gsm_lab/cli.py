@@ -6,6 +6,7 @@ are imported inside the commands, so that `gsm-lab --help` is quick.
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -129,6 +130,8 @@ def inspect(
         print(f"{name:>12}  {row}")
     gold = all(grade(exercise, exercise.completion).verified for exercise in islice(read_dataset(folder), 200))
     print(f"gold solutions of the first {min(total, 200)} verified: {'yes' if gold else 'NO'}")
+    if not gold:
+        raise typer.Exit(1)
 
 
 def _print_exercise(exercise: Any) -> None:
@@ -152,7 +155,7 @@ def grade(
     data: Annotated[Path, typer.Argument(help="A data set folder, or JSON Lines of exercises (Exercise.to_dict).")],
     predictions: Annotated[Path, typer.Argument(help='JSON Lines: {"id": problem_id, "completions": ["...", ...]}.')],
     output: Annotated[Path | None, typer.Option(help="Write every grade here, as JSON Lines.")] = None,
-    k: Annotated[int, typer.Option(help="Largest k of pass@k.")] = 32,
+    k: Annotated[int, typer.Option(min=1, help="Largest k of pass@k.")] = 32,
 ) -> None:
     """Grade anyone's completions: verified pass@k per op, with intervals."""
     from gsm_lab.files import write_text
@@ -261,6 +264,7 @@ def sweep(
         place = f"{experiment}:{job.recipe.name}"
         return ["run", place, "--runs", str(runs), "--threads", str(threads), "--until", str(job.number)]
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that its runs end with it
     state = run_sweep(recipes, runs, command, workers=workers, threads=threads, on_change=_SweepLines())
     for job in jobs:
         if job.id in state.failed:

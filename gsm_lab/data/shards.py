@@ -5,10 +5,13 @@ how often the work was killed. `progress.json` claims the folder and says which 
 place when all of them are. A folder without a manifest is no data set yet.
 """
 
+import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
@@ -17,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from gsm_lab.data.card import card
 from gsm_lab.data.source import ExerciseSource
@@ -78,7 +82,8 @@ def write_dataset(
         on_shard: called with the shards done and the shards in all, whenever one is done.
 
     Raises:
-        DataError: a number below 1, a folder that holds something else, or a worker that was killed.
+        DataError: a number below 1, a folder that holds something else or that another process writes to, or a
+            worker that was killed.
         SpecError: a slice that has no problem in this split.
         StorageError: a full disk or a missing permission; shards that are whole stay, and there is no manifest.
     """
@@ -90,6 +95,40 @@ def write_dataset(
     source.check()
     settings = _settings(source, num_problems, shard_size, tokenizer)
     jobs = _jobs(folder, source, num_problems, shard_size, tokenizer)
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{folder} is a file: give another name, or a folder.")
+    with _only_writer(folder):
+        return _write(folder, source, settings, jobs, tokenizer, workers, on_shard)
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder against a second writer on this machine; the lock lies among temporary files, not in the folder.
+
+    Raises:
+        DataError: there is one.
+    """
+    name = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()
+    lock = FileLock(Path(tempfile.gettempdir()) / f"gsm_lab-{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise DataError(f"{folder} is being written already: wait for that process, or give another folder.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write(
+    folder: Path,
+    source: ExerciseSource,
+    settings: dict[str, Any],
+    jobs: Sequence[Job],
+    tokenizer: Tokenizer | None,
+    workers: int,
+    on_shard: Progress | None,
+) -> Path:
     records = _whole_shards(folder, _claimed(folder, settings))
     _save_progress(folder, settings, records)
     waiting = [job for job in jobs if job.path.name not in records]
@@ -182,8 +221,6 @@ def _jobs(
 
 def _claimed(folder: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """The records of shards that this folder says it has, if it is ours to write to."""
-    if folder.exists() and not folder.is_dir():
-        raise StorageError(f"{folder} is a file: give another name, or a folder.")
     for name in (MANIFEST, PROGRESS):
         path = folder / name
         if path.is_file():

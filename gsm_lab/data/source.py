@@ -23,7 +23,7 @@ SPLITS: Mapping[str, int] = MappingProxyType({"pretrain": 40, "midtrain": 20, "r
 """Per cent of all problem identities that each split owns."""
 ATTEMPTS = 1000
 """The smallest split owns 5 %: a problem space of any size gives none of it in so many draws once in 1e22."""
-PROBES = 64
+PROBES = 512
 _NAMES = tuple(SPLITS)
 _ENDS = tuple(itertools.accumulate(SPLITS.values()))
 
@@ -124,7 +124,7 @@ def template_of(piece: Slice) -> Template:
 
 @lru_cache(maxsize=1024)
 def mean_tokens(piece: Slice, tokenizer: Tokenizer) -> float:
-    """The mean number of tokens of an exercise of this slice with its end, over 64 fixed draws."""
+    """The mean number of tokens of an exercise of this slice with its end, over 512 fixed draws."""
     template = template_of(piece)
     total = 0
     for probe in range(PROBES):

@@ -9,8 +9,8 @@ The choice made here, and why:
   bootstrap: Owen 2007, arXiv:0712.1111). Problems that belong to one seed only are handled by the same rule.
 - Few seeds understate the spread between seeds (by about sqrt((S - 1) / S) with S seeds); that is why every row
   of a table carries its number of seeds. With one seed the interval is about problems only.
-- Where all problems agree on 0 or on 1, resampling can only agree too, and would claim certainty. Then the Wilson
-  interval stands in, with each problem as one trial.
+- Where all problems agree (on 0, on 1, or because there is only one), resampling can only agree too, and would claim
+  certainty. Then the Wilson interval stands in, with each problem as one trial.
 
 Shapes: P problems, S seeds, M metrics, D draws, R = 1 + S results (all seeds together, then each alone).
 """
@@ -209,14 +209,14 @@ def percentile_bounds(
     bounds_2RM[:, known_RM] = quantile(means_DRM[:, known_RM], tails, axis=0)
     low_RM, high_RM = bounds_2RM
     flat_RM = known_RM & (high_RM - low_RM < 1e-12)
-    certain_RM = flat_RM & np.isclose(value_RM, np.round(value_RM), rtol=0, atol=1e-12)
-    doubt_RM = wilson_bounds(np.zeros(value_RM.shape), np.maximum(problems_RM, 1), level)[1]
-    width_RM = np.where(difference & (np.abs(value_RM) > 0.5), 2 * doubt_RM, doubt_RM)
-    floor = -1.0 if difference else 0.0
-    return (
-        np.where(certain_RM, np.maximum(value_RM - width_RM, floor), low_RM),
-        np.where(certain_RM, np.minimum(value_RM + width_RM, 1.0), high_RM),
-    )
+    trials_RM = np.maximum(problems_RM, 1)
+    if difference:
+        doubt_RM = wilson_bounds(np.zeros(value_RM.shape), trials_RM, level)[1]
+        width_RM = np.where(np.abs(value_RM) > 0.5, 2 * doubt_RM, doubt_RM)
+        sure_low_RM, sure_high_RM = np.maximum(value_RM - width_RM, -1.0), np.minimum(value_RM + width_RM, 1.0)
+    else:
+        sure_low_RM, sure_high_RM = wilson_bounds(np.clip(value_RM, 0.0, 1.0), trials_RM, level)
+    return np.where(flat_RM, sure_low_RM, low_RM), np.where(flat_RM, sure_high_RM, high_RM)
 
 
 def _ratio(total: Floats, count: Floats) -> Floats:

@@ -22,6 +22,7 @@ from gsm_lab.model import Transformer, load_checkpoint, sample
 from gsm_lab.problems import Exercise, grade
 from gsm_lab.seeds import stream_seed
 from gsm_lab.study.pipeline import (
+    COLUMN_TYPES,
     OnProgress,
     check_room,
     no_progress,
@@ -36,17 +37,11 @@ from gsm_lab.study.runs import StageFolder, clear_remnants, read_json
 SCHEMA = pa.schema(
     [
         ("problem_id", pa.string()),
-        ("op", pa.int32()),
-        ("context", pa.string()),
         ("sample", pa.int32()),
         ("verdict", pa.string()),
         ("verified", pa.bool_()),
-        ("answer_correct", pa.bool_()),
-        ("answer", pa.int64()),
-        ("process_accuracy", pa.float64()),
-        ("first_error", pa.string()),
         ("tokens", pa.int32()),
-        ("completion", pa.string()),
+        *COLUMN_TYPES.items(),
     ]
 )
 
@@ -99,23 +94,27 @@ def evaluate_stage(folder: StageFolder, on_progress: OnProgress = no_progress) -
     """Evaluate a trained stage by its recipe's settings, if that is not done; the folder of the evaluation.
 
     Raises:
-        RunError: the stage is not trained.
+        RunError: the stage is not trained, or what was evaluated are other weights.
     """
-    if folder.is_evaluated:
-        return folder.evaluation
     if not folder.is_done:
         raise RunError(f"{folder.path} is not trained to its end: run the recipe first.")
+    if folder.is_evaluated:
+        _check_same_weights(folder)
+        return folder.evaluation
     folder.check_done()
     recipe, settings = folder.recipe, folder.recipe.evaluation
     with folder.locked():
         clear_remnants(folder.evaluation)
-        write_json(folder.evaluation / "config.json", settings.model_dump(mode="json"))
+        if (folder.evaluation / "config.json").exists():
+            _check_same_weights(folder)
+        config = {"settings": settings.model_dump(mode="json"), "checkpoint": _weights_of(folder)}
+        write_json(folder.evaluation / "config.json", config)
         model = load_checkpoint(folder.checkpoint)
         tokenizer = Tokenizer.load(folder.checkpoint)
         began, tokens = time.perf_counter(), 0
         for number, op in enumerate(settings.ops):
             path = folder.evaluation / f"op-{op:03d}.parquet"
-            if not path.exists():
+            if not _is_whole(path):
                 rows = _rollouts(model, tokenizer, recipe, op)
                 tokens += sum(row["tokens"] for row in rows)
                 with whole_file(path) as temporary:
@@ -126,6 +125,27 @@ def evaluate_stage(folder: StageFolder, on_progress: OnProgress = no_progress) -
         files = sorted(folder.evaluation.glob("op-*.parquet"))
         write_json(folder.evaluation / "done.json", {file.name: sha256_of(file) for file in files})
     return folder.evaluation
+
+
+def _weights_of(folder: StageFolder) -> str:
+    """The checksum of the weights that the stage ended with."""
+    return str(read_json(folder.path / "done.json")["checkpoint"]["model.safetensors"])
+
+
+def _check_same_weights(folder: StageFolder) -> None:
+    if read_json(folder.evaluation / "config.json").get("checkpoint") != _weights_of(folder):
+        raise RunError(
+            f"{folder.evaluation} was made with other weights than {folder.checkpoint} has now: "
+            f"remove it and evaluate again."
+        )
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the rollouts of an op are there and can be read; what is damaged is made again."""
+    try:
+        return path.exists() and pq.read_table(path).schema.equals(SCHEMA)
+    except (pa.ArrowInvalid, OSError):
+        return False
 
 
 def _rollouts(model: Transformer, tokenizer: Tokenizer, recipe: Recipe, op: int) -> list[dict[str, Any]]:
@@ -174,6 +194,7 @@ def read_rollouts(folder: StageFolder) -> pd.DataFrame:
     """
     if not folder.is_evaluated:
         raise RunError(f"{folder.evaluation} is not complete: run the recipe, or `gsm-lab evaluate`.")
+    _check_same_weights(folder)
     parts = []
     for name, checksum in read_json(folder.evaluation / "done.json").items():
         file = folder.evaluation / name

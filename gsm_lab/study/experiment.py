@@ -32,6 +32,31 @@ class Experiment(Frozen):
             raise ValueError(f"the names {twice} stand for several recipes: give every recipe its own.")
         if self.baseline not in self.stage_names:
             raise ValueError(f"no stage has the baseline's name {self.baseline!r}: give one of {self.stage_names}.")
+        ids: dict[tuple[int, str], str] = {}
+        for recipe in self.recipes:
+            names = [stage.name for stage in recipe.stages]
+            if len(set(names)) < len(names):
+                raise ValueError(f"recipe {recipe.name!r} has stages {names}: give every stage its own name.")
+            for number, name in enumerate(names):
+                if ids.setdefault((recipe.seed, name), recipe.stage_id(number)) != recipe.stage_id(number):
+                    raise ValueError(
+                        f"several stages with seed {recipe.seed} are called {name!r} (one in {recipe.name!r}), so that "
+                        f"no table could tell them apart: name them after what differs."
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_reported(self) -> Self:
+        first = self.recipes[0]
+        if other := next((recipe.name for recipe in self.recipes if recipe.evaluation != first.evaluation), None):
+            raise ValueError(f"recipes {first.name!r} and {other!r} are evaluated differently: give all the same.")
+        ops = first.evaluation.ops
+        empty = [name for name, (low, high) in self.bands.items() if not any(low <= op <= high for op in ops)]
+        if empty or "edge" not in self.bands:
+            raise ValueError(
+                f"the bands are {self.bands} and the tested ops {ops}: "
+                f"give every band a tested op, and call one of them 'edge'."
+            )
         return self
 
     def recipe(self, name: str) -> Recipe:
@@ -76,8 +101,8 @@ def load_experiment(place: str | Path) -> Experiment:
     sys.modules[name] = module
     try:
         specification.loader.exec_module(module)
-    except (ValueError, TypeError, NameError) as error:
-        raise RecipeError(f"{file} defines no valid recipes: {error}") from error
+    except Exception as error:  # whatever a file of the user's own does wrong
+        raise RecipeError(f"{file} defines no valid recipes ({type(error).__name__}): {error}") from error
     experiment = getattr(module, "EXPERIMENT", None)
     if not isinstance(experiment, Experiment):
         raise RecipeError(f"{file} defines no EXPERIMENT: give the name EXPERIMENT to a gsm_lab.study.Experiment.")

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from gsm_lab.data import ExerciseSource, Jumps, Mixture, Packer, Slice, Tokenizer
 from gsm_lab.errors import RecipeError
 from gsm_lab.files import write_json
@@ -36,7 +38,19 @@ from gsm_lab.training import (
 OnProgress = Callable[[str, int, int, Mapping[str, Any]], None]
 """Called with the stage's name, steps done, all steps, and the latest figures."""
 EXAMPLES = 200
-"""Problems that preflight looks at."""
+"""Problems of each phase that preflight looks at."""
+
+
+COLUMN_TYPES = {
+    "op": pa.int32(),
+    "context": pa.string(),
+    "answer_correct": pa.bool_(),
+    "answer": pa.int64(),
+    "process_accuracy": pa.float64(),
+    "first_error": pa.string(),
+    "completion": pa.string(),
+}
+"""What is kept of every completion, in training and in tests."""
 
 
 def no_progress(name: str, done: int, total: int, figures: Mapping[str, Any]) -> None:
@@ -126,11 +140,16 @@ def _train(folder: StageFolder, on_progress: OnProgress) -> None:
         on_progress(stage.name, done, stage.steps, metrics)
 
     if isinstance(stage, Supervised):
-        jumps = None
-        if stage.jumping_documents:
-            jumps = Jumps(stage.jumping_documents, stage.jump_share, stage.longest_jump, recipe.scale.max_positions)
+        jumps = _jumps(recipe, stage)
         packer = Packer(source, tokenizer, stage.rows, stage.row_length, stage.loss_on, jumps)
-        summary: Any = fit(model, packer.batch, _fit_settings(recipe, stage), folder.path, on_metrics=on_metrics)
+        summary: Any = fit(
+            model,
+            packer.batch,
+            _fit_settings(recipe, stage),
+            folder.path,
+            on_metrics=on_metrics,
+            identity=folder.path.name,
+        )
     else:
         summary = reinforce(
             model,
@@ -139,6 +158,7 @@ def _train(folder: StageFolder, on_progress: OnProgress) -> None:
             _reinforce_settings(recipe, stage, folder.number, tokenizer),
             folder.path,
             on_metrics=on_metrics,
+            identity=folder.path.name,
         )
     tokenizer_folder = folder.path / "tokenizer"
     tokenizer.save(tokenizer_folder)
@@ -155,14 +175,18 @@ def _model_before(folder: StageFolder, tokenizer: Tokenizer) -> Transformer:
 
 
 def preflight(recipe: Recipe, number: int, tokenizer: Tokenizer, source: Curriculum) -> dict[str, Any]:
-    """The arithmetic of a stage, from its first problems.
+    """The arithmetic of a stage, from the first problems of each phase; all its settings are made once.
 
     Raises:
         RecipeError: a problem does not fit the model, the packed row or the length limit.
+        TrainingError, TokenError: a setting outside its range.
     """
     stage = recipe.stages[number]
-    first = source.ends[-1] if source.ends else 0
-    exercises = [source.at(first + index) for index in range(EXAMPLES)]
+    if isinstance(stage, Supervised):
+        _fit_settings(recipe, stage), _jumps(recipe, stage)
+    else:
+        _reinforce_settings(recipe, stage, number, tokenizer)
+    exercises = [source.at(first + index) for first in (0, *source.ends) for index in range(EXAMPLES)]
     prompts = [len(tokenizer.encode(exercise.prompt)) for exercise in exercises]
     completions = [len(tokenizer.encode(exercise.completion)) + 1 for exercise in exercises]
     longest = max(prompt + completion for prompt, completion in zip(prompts, completions, strict=True))
@@ -172,9 +196,9 @@ def preflight(recipe: Recipe, number: int, tokenizer: Tokenizer, source: Curricu
             f"positions: raise scale.max_positions, or ask for smaller problems."
         )
     found = {
-        "problems looked at": EXAMPLES,
-        "mean prompt tokens": sum(prompts) / EXAMPLES,
-        "mean completion tokens": sum(completions) / EXAMPLES,
+        "problems looked at": len(exercises),
+        "mean prompt tokens": sum(prompts) / len(exercises),
+        "mean completion tokens": sum(completions) / len(exercises),
         "longest problem tokens": longest,
         "steps": stage.steps,
         "vocabulary": tokenizer.vocab_size,
@@ -240,9 +264,9 @@ class RewardOf:
         assert isinstance(exercise, Exercise)
         text = self.tokenizer.decode(ids)
         result = grade(exercise, text, finished)
-        return Scored(
-            self.reward(result), result.verdict.value, result.verified, rollout_columns(exercise, text, result)
-        )
+        columns = rollout_columns(exercise, text, result)
+        typed = {name: pa.scalar(value, COLUMN_TYPES[name]) for name, value in columns.items()}
+        return Scored(self.reward(result), result.verdict.value, result.verified, typed)
 
 
 def reward_of(stage: Reinforce, tokenizer: Tokenizer) -> RewardOf:
@@ -251,7 +275,7 @@ def reward_of(stage: Reinforce, tokenizer: Tokenizer) -> RewardOf:
 
 
 def rollout_columns(exercise: Exercise, text: str, result: Grade) -> dict[str, Any]:
-    """What is kept of every completion, beside its ids."""
+    """The values of `COLUMN_TYPES` for one completion."""
     return {
         "op": exercise.op,
         "context": exercise.context,
@@ -261,6 +285,12 @@ def rollout_columns(exercise: Exercise, text: str, result: Grade) -> dict[str, A
         "first_error": result.first_error,
         "completion": text,
     }
+
+
+def _jumps(recipe: Recipe, stage: Supervised) -> Jumps | None:
+    if not stage.jumping_documents:
+        return None
+    return Jumps(stage.jumping_documents, stage.jump_share, stage.longest_jump, recipe.scale.max_positions)
 
 
 def _optimizer_settings(optimization: Optimization) -> OptimizerSettings:

@@ -105,7 +105,7 @@ def _lines(path: Path) -> list[Mapping[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"line {number} of {path} is not JSON ({error}): mend or remove it.") from error
         if not isinstance(value, dict):
             raise DataError(f"line {number} of {path} is not a JSON object: give one object a line.")

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gsm_lab.errors import RecipeError
 from gsm_lab.problems import ProblemSpec, Style, rewards
 
-INSTRUMENT = 1
-"""Counts changes of the code that change the weights of a recipe; part of every identity."""
+INSTRUMENT = 2
+"""Counts changes of the code that change problems, grades or weights; part of every identity. `tests/study/
+test_instrument.py` fails when it has to be raised."""
 
 
 class Frozen(BaseModel):
@@ -62,6 +64,18 @@ class Task(Frozen):
         """The settings of this task's problems with that op, and with other `facts` if they are given."""
         own = self.model_dump(exclude={"contexts", "frames", "sentence_order", "trace_order"})
         return ProblemSpec(op=op, **own | ({} if facts is None else {"facts": facts}))
+
+    def files(self) -> dict[str, str]:
+        """SHA-256 of every context or frames that is given as a file: another content makes another recipe.
+
+        Raises:
+            RecipeError: there is no such file.
+        """
+        paths = [name for name in (*self.contexts, self.frames) if name.endswith(".toml")]
+        try:
+            return {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths}
+        except OSError as error:
+            raise RecipeError(f"the task names {error.filename}, which cannot be read: give a TOML file.") from error
 
     @property
     def style(self) -> Style:
@@ -113,7 +127,7 @@ def joined(*parts: tuple[float, Blend]) -> Blend:
 class Phase(Frozen):
     """A part of a curriculum."""
 
-    problems: int
+    problems: int = Field(ge=1)
     """How many problems it lasts."""
     blend: Blend
     facts: tuple[int, int] | None = None
@@ -130,7 +144,7 @@ class Scale(Frozen):
     ffn: int
     max_positions: int
     rope_theta: float = 10_000.0
-    initial_std: float = 0.02
+    initial_std: float = Field(0.02, gt=0)
     """Standard deviation of the untrained weights."""
 
 
@@ -138,8 +152,8 @@ class Optimization(Frozen):
     """The optimiser and its schedule; as in `gsm_lab.training`."""
 
     kind: Literal["muon", "adamw"] = "adamw"
-    learning_rate: float = 1e-3
-    matrix_learning_rate: float = 2e-2
+    learning_rate: float = Field(1e-3, gt=0)
+    matrix_learning_rate: float = Field(2e-2, gt=0)
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
     gradient_clip: float = 1.0
@@ -159,11 +173,11 @@ class Supervised(Frozen):
     blend: Blend
     curriculum: tuple[Phase, ...] = ()
     """What comes before `blend`, in this order."""
-    steps: int
+    steps: int = Field(ge=1)
     """Optimiser steps."""
-    rows: int
+    rows: int = Field(ge=1)
     """Packed rows a step."""
-    row_length: int
+    row_length: int = Field(ge=2)
     """Tokens a row; rows x row_length is the batch in tokens."""
     loss_on: Literal["completion", "all"] = "completion"
     jumping_documents: float = 0.0
@@ -181,22 +195,23 @@ class Reinforce(Frozen):
     kind: Literal["reinforce"] = "reinforce"
     name: str
     blend: Blend
-    steps: int
+    steps: int = Field(ge=1)
     """Batches of rollouts."""
-    prompts_per_step: int
-    samples_per_prompt: int
-    updates_per_rollout: int = 1
+    prompts_per_step: int = Field(ge=1)
+    samples_per_prompt: int = Field(ge=2)
+    """The group whose mean is the baseline."""
+    updates_per_rollout: int = Field(1, ge=1)
     """Optimiser steps on each batch of rollouts."""
-    max_new_tokens: int
-    temperature: float = 1.0
+    max_new_tokens: int = Field(ge=1)
+    temperature: float = Field(1.0, gt=0)
     reward: str = "strict"
     alpha: float = 0.5
     """Share of the outcome in rewards that mix it with the process."""
     normaliser: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
     divide_by_std: bool = False
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-    kl_weight: float = 0.0
+    clip_low: float = Field(0.2, gt=0)
+    clip_high: float = Field(0.28, gt=0)
+    kl_weight: float = Field(0.0, ge=0)
     optimization: Optimization
 
     @model_validator(mode="after")
@@ -216,15 +231,15 @@ class Evaluation(Frozen):
     problems_per_op: int = Field(64, ge=1)
     """In each context."""
     samples: int = Field(32, ge=1)
-    temperature: float = 1.0
-    max_new_tokens: int = 256
+    temperature: float = Field(1.0, ge=0)
+    max_new_tokens: int = Field(256, ge=1)
     seed: int = 0
     """Chooses the problems: the same for all recipes, so that stages and seeds are compared on equal problems."""
 
     @property
     def id(self) -> str:
-        """Ten hexadecimal digits that name these settings."""
-        return _hash(self.model_dump(mode="json"))
+        """Ten hexadecimal digits that name these settings, as this instrument carries them out."""
+        return _hash({"instrument": INSTRUMENT, **self.model_dump(mode="json")})
 
 
 class Recipe(Frozen):
@@ -237,10 +252,11 @@ class Recipe(Frozen):
     scale: Scale
     stages: tuple[Stage, ...] = Field(min_length=1)
     evaluation: Evaluation
-    save_every: int = 100
+    save_every: int = Field(100, ge=1)
     """Steps between saved training states; changes no weights."""
-    micro_batch_tokens: int = 2048
-    """Most tokens that go through the model at once in reinforcement learning; changes nothing but memory."""
+    micro_batch_tokens: int = Field(2048, ge=1)
+    """Most tokens that go through the model at once in reinforcement learning: memory. The gradient is the same up to
+    rounding; the bits of the weights are not."""
 
     @model_validator(mode="after")
     def _contexts_are_known(self) -> Self:
@@ -269,7 +285,9 @@ class Recipe(Frozen):
             "instrument": INSTRUMENT,
             "seed": self.seed,
             "task": self.task.model_dump(mode="json"),
+            "files": self.task.files(),
             "scale": self.scale.model_dump(mode="json"),
+            "micro_batch_tokens": self.micro_batch_tokens,
             "stages": [stage.model_dump(mode="json", exclude={"name"}) for stage in self.stages[: number + 1]],
         }
 

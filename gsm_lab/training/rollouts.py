@@ -42,7 +42,7 @@ class Scored:
     verified: bool
     """Success as it is reported, whatever the reward: the two are never mixed."""
     columns: Mapping[str, Any] = field(default_factory=dict)
-    """Further values to keep on disk: numbers, strings, bools or None."""
+    """Further values to keep on disk: numbers, strings, bools; None only as a scalar of pyarrow, which has a type."""
 
 
 Reward = Callable[[Sequence[tuple[object, tuple[int, ...], bool]]], Sequence[Scored]]

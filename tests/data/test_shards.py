@@ -22,7 +22,7 @@ from gsm_lab.data import (
     split_of,
     write_dataset,
 )
-from gsm_lab.data.shards import SCHEMA
+from gsm_lab.data.shards import SCHEMA, _only_writer
 from gsm_lab.errors import DataError, SpecError, StorageError
 from gsm_lab.problems import ProblemSpec
 
@@ -318,3 +318,11 @@ def test_a_full_disk_leaves_no_manifest_and_no_half_file(tmp_path, workers):
 def test_a_shard_is_one_row_group(pristine):
     metadata = [pq.read_metadata(path) for path in sorted(pristine.glob("*.parquet"))]
     assert [(shard.num_rows, shard.num_row_groups) for shard in metadata] == [(20, 1), (20, 1), (10, 1)]
+
+
+def test_a_second_writer_is_refused(tmp_path, source):
+    with _only_writer(tmp_path / "set"):
+        with pytest.raises(DataError, match="is being written already: wait for that process"):
+            write_dataset(tmp_path / "set", source, 10)
+        assert not (tmp_path / "set").exists()
+    assert write_dataset(tmp_path / "set", source, 10).is_dir()

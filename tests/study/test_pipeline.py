@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from gsm_lab.data import Tokenizer
+from gsm_lab.errors import RunError
+from gsm_lab.files import sha256_of
 from gsm_lab.model import load_checkpoint
 from gsm_lab.study import (
     Blend,
@@ -172,6 +175,39 @@ def test_evaluating_later_gives_the_same_completions(small_recipe, copied_runs, 
     evaluate_stage(folder)
     theirs = read_rollouts(StageFolder(small_runs, small_recipe, 0))
     pd.testing.assert_frame_equal(read_rollouts(folder), theirs)
+
+
+def test_a_damaged_part_of_an_evaluation_that_was_cut_is_made_again(small_recipe, copied_runs, small_runs):
+    folder = StageFolder(copied_runs, small_recipe, 0)
+    (folder.evaluation / "done.json").unlink()
+    part = folder.evaluation / "op-002.parquet"
+    part.write_bytes(part.read_bytes()[:100])
+    evaluate_stage(folder)
+    theirs = read_rollouts(StageFolder(small_runs, small_recipe, 0))
+    pd.testing.assert_frame_equal(read_rollouts(folder), theirs)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_an_evaluation_of_other_weights_is_refused(cut, small_recipe, copied_runs):
+    folder = StageFolder(copied_runs, small_recipe, 0)
+    done = json.loads((folder.path / "done.json").read_text())
+    weights = folder.checkpoint / "model.safetensors"
+    weights.write_bytes((StageFolder(copied_runs, small_recipe, 1).checkpoint / weights.name).read_bytes())
+    done["checkpoint"][weights.name] = sha256_of(weights)
+    (folder.path / "done.json").write_text(json.dumps(done))
+    if cut:
+        (folder.evaluation / "done.json").unlink()
+    else:
+        with pytest.raises(RunError, match="was made with other weights"):
+            read_rollouts(folder)
+    with pytest.raises(RunError, match=r"was made with other weights .* remove it and evaluate again"):
+        evaluate_stage(folder)
+
+
+def test_rollouts_of_training_are_one_table(small_recipe, small_runs, folders_of):
+    files = sorted((folders_of(small_runs, small_recipe)[-1].path / "rollouts").glob("*.parquet"))
+    assert len({str(pq.read_schema(file)) for file in files}) == 1
+    assert len(pd.read_parquet(files[0].parent)) == sum(len(pd.read_parquet(file)) for file in files)
 
 
 def test_a_new_evaluation_keeps_the_training_and_the_old_one(small_recipe, copied_runs):

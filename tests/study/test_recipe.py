@@ -65,11 +65,12 @@ def changed(recipe: Recipe, path: str, value: object) -> Recipe:
 def test_the_identity_of_a_recipe_is_pinned():
     # Another number here means that every run on every disk is foreign from now on. If that is meant (a new field that
     # changes weights, a new INSTRUMENT), renew both with: print(RECIPE.stage_id(0), RECIPE.id, RECIPE.evaluation.id)
-    assert (RECIPE.stage_id(0), RECIPE.id) == ("307c6ece81af4d56", "dcc8e603e96b1c5a")
-    assert RECIPE.evaluation.id == "166a0c6d9a"
+    assert (RECIPE.stage_id(0), RECIPE.id) == ("6e695c6373c5adf5", "3fcc2fe86a42e6fe")
+    assert RECIPE.evaluation.id == "157b6c0057"
 
 
 CHANGES_WEIGHTS = {
+    "micro_batch_tokens": 4096,
     "task.distractor_parents": "distractors",
     "seed": 1,
     "task.contexts": ("school", "zoo"),
@@ -138,7 +139,6 @@ CHANGES_NO_WEIGHTS = {
     "stages.1.name": "another",
     "evaluation": Evaluation(ops=(9,), contexts=("school",), problems_per_op=1, samples=1, seed=5).model_dump(),
     "save_every": 1,
-    "micro_batch_tokens": 4096,
 }
 
 
@@ -359,7 +359,13 @@ def test_a_recipe_without_experiment_is_refused():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("from gsm_lab.study import Task\nTask(plcaes=3)", r"defines no valid recipes: (?s:.*)plcaes"),
+        (
+            "from gsm_lab.study import Task\nTask(plcaes=3)",
+            r"defines no valid recipes \(ValidationError\): (?s:.*)plcaes",
+        ),
+        ("from gsm_lab.study import uniform\nuniform(5, 4)", r"defines no valid recipes \(ZeroDivisionError\)"),
+        ("EXPERIMENT = (", r"defines no valid recipes \(SyntaxError\)"),
+        ("import gsm_labs", r"defines no valid recipes \(ModuleNotFoundError\): No module named 'gsm_labs'"),
         ("RECIPES = ()", "give the name EXPERIMENT"),
     ],
 )
@@ -380,6 +386,69 @@ def test_two_recipes_of_an_experiment_have_two_names(small):
             bands=small.bands,
             baseline="base",
         )
+
+
+def test_stages_that_a_table_could_not_tell_apart_are_refused(small):
+    recipe = small.recipes[0]
+    longer = recipe.stages[-1].model_copy(update={"steps": recipe.stages[-1].steps + 1})
+    other = recipe.model_copy(update={"name": "longer", "stages": (*recipe.stages[:-1], longer)})
+    settings = {"name": "x", "title": "x", "bands": small.bands, "baseline": "base"}
+    with pytest.raises(ValidationError, match=r"several stages with seed 0 are called .*one in 'longer'"):
+        Experiment(recipes=(recipe, other), **settings)
+    assert Experiment(recipes=(recipe, other.model_copy(update={"seed": 1})), **settings)
+    twice = recipe.model_copy(update={"stages": (recipe.stages[0], recipe.stages[0])})
+    with pytest.raises(ValidationError, match="give every stage its own name"):
+        Experiment(recipes=(twice,), **settings)
+
+
+def test_what_could_not_be_reported_is_refused_before_it_is_run(small):
+    settings = {"name": "x", "title": "x", "baseline": "base"}
+    first, *others = small.recipes
+    other = others[0].model_copy(update={"evaluation": first.evaluation.model_copy(update={"seed": 9})})
+    with pytest.raises(ValidationError, match="are evaluated differently"):
+        Experiment(recipes=(first, other), bands=small.bands, **settings)
+    for bands in ({"edge": (50, 60)}, {"ID": first.evaluation.ops[:1] * 2}):
+        with pytest.raises(ValidationError, match="give every band a tested op, and call one of them 'edge'"):
+            Experiment(recipes=small.recipes, bands=bands, **settings)
+
+
+def test_another_content_of_a_context_file_makes_another_recipe(tmp_path):
+    zoo = ROOT / "gsm_lab" / "problems" / "contexts" / "zoo.toml"
+    mine = tmp_path / "mine.toml"
+    ids = []
+    for animal in ("adult lions", "red ants"):
+        mine.write_text(zoo.read_text().replace("adult lions", animal))
+        blend = {"ops": {2: 1.0}, "contexts": {str(mine): 1.0}}
+        stage = BASE.model_copy(update={"blend": Blend.model_validate(blend)})
+        task = Task(contexts=(str(mine),))
+        evaluation = Evaluation(ops=(2,), contexts=(str(mine),))
+        recipe = Recipe(name="x", seed=0, task=task, scale=RECIPE.scale, stages=(stage,), evaluation=evaluation)
+        ids.append(recipe.id)
+    assert ids[0] != ids[1]
+    mine.unlink()
+    with pytest.raises(RecipeError, match="which cannot be read: give a TOML file"):
+        assert recipe.id
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("stages.0.steps", 0),
+        ("stages.0.rows", 0),
+        ("stages.0.optimization.learning_rate", -1),
+        ("stages.1.prompts_per_step", 0),
+        ("stages.1.samples_per_prompt", 1),
+        ("stages.1.temperature", 0),
+        ("stages.1.clip_low", -1),
+        ("stages.1.kl_weight", -1),
+        ("scale.initial_std", -1),
+        ("evaluation.temperature", -1),
+        ("save_every", 0),
+    ],
+)
+def test_a_setting_that_a_later_stage_would_refuse_is_refused_at_birth(path, value):
+    with pytest.raises(ValidationError, match=path.rpartition(".")[2]):
+        changed(RECIPE, path, value)
 
 
 def test_the_baseline_is_a_stage(small):

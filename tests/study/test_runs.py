@@ -11,8 +11,18 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from gsm_lab.errors import RecipeError, RunError, StorageError
-from gsm_lab.study import Recipe, StageFolder, evaluate_stage, preflight_all, read_rollouts, train_stage, write_report
+from gsm_lab.errors import RecipeError, RunError, StorageError, TokenError, TrainingError
+from gsm_lab.study import (
+    Blend,
+    Phase,
+    Recipe,
+    StageFolder,
+    evaluate_stage,
+    preflight_all,
+    read_rollouts,
+    train_stage,
+    write_report,
+)
 
 
 def with_stage(recipe: Recipe, number: int, **fields: object) -> Recipe:
@@ -151,6 +161,22 @@ CANNOT_WORK = {
         lambda recipe: with_stage(recipe, 1, row_length=20),
         r"stage 'mid': a problem has \d+ tokens and a packed row 20: raise row_length",
     ),
+    "rows below the problems of an early phase": (
+        lambda recipe: with_stage(
+            recipe, 1, row_length=60, curriculum=(Phase(problems=300, blend=Blend(ops={7: 1.0})),)
+        ),
+        r"stage 'mid': a problem has \d+ tokens and a packed row 60: raise row_length",
+    ),
+    "jumps that are no share": (
+        lambda recipe: with_stage(recipe, 1, jumping_documents=1.5),
+        r"give shares from 0 to 1",
+    ),
+    "a weight decay below 0": (
+        lambda recipe: with_stage(
+            recipe, 2, optimization=recipe.stages[2].optimization.model_copy(update={"weight_decay": -1.0})
+        ),
+        r"weight_decay -1\.0",
+    ),
     "a model below the problems": (
         lambda recipe: with_positions(recipe, 20),
         r"stage 'base': a problem has \d+ tokens and the model 20 positions: raise scale\.max_positions",
@@ -171,7 +197,7 @@ CANNOT_WORK = {
 def test_what_cannot_work_is_refused_before_anything_is_trained(what, small_recipe, tmp_path):
     change, message = CANNOT_WORK[what]
     folders = [StageFolder(tmp_path, change(small_recipe), number) for number in range(3)]
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises((RecipeError, TokenError, TrainingError), match=message):
         preflight_all(folders)
     assert list(tmp_path.iterdir()) == []
 
