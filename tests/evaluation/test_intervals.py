@@ -144,3 +144,11 @@ def test_wilson_of_no_trials_is_nan() -> None:
 def test_wilson_refuses_more_successes_than_trials() -> None:
     with pytest.raises(DataError, match="11 successes of 10"):
         wilson_interval(11, 10)
+
+
+def test_one_problem_is_no_certainty():
+    value, low, high = bootstrap_interval([0.97], np.random.default_rng(0))
+    assert value == 0.97
+    assert low < 0.5 < 0.97 < high <= 1
+    several = bootstrap_interval([0.5] * 20, np.random.default_rng(0))
+    assert several.low < 0.35 < 0.65 < several.high
