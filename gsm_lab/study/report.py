@@ -85,7 +85,7 @@ def write_report(experiment: Experiment, home: Path, folder: Path) -> Report:
         )
         for suffix in (".svg", ".png")
     ]
-    training = _training_figures(jobs, home, folder)
+    training = _training_figures(experiment, jobs, home, folder)
     summary = summarise(table, experiment, max(ks))
     page = folder / "report.html"
     write_text(page, _page(experiment, summary, summarise(gains, experiment, max(ks)), [figures[0], *training]))
@@ -138,7 +138,7 @@ def _run_record(job: Job, folder: StageFolder) -> dict[str, Any]:
     }
 
 
-def _training_figures(jobs: Sequence[Job], home: Path, folder: Path) -> list[Path]:
+def _training_figures(experiment: Experiment, jobs: Sequence[Job], home: Path, folder: Path) -> list[Path]:
     """One figure of losses, one of rewards; the lowest seed stands for all."""
     logs: dict[str, dict[str, pd.DataFrame]] = {"loss": {}, "reward_mean": {}}
     for job in sorted(jobs, key=lambda job: -job.recipe.seed):
@@ -157,11 +157,8 @@ def _training_figures(jobs: Sequence[Job], home: Path, folder: Path) -> list[Pat
             columns = ["loss"] if column == "loss" else ["reward_mean", "zero_variance_share", "length_mean"]
             title = "Supervised training" if column == "loss" else "Reinforcement learning"
             path = folder / f"training_{column}.svg"
-            drawn.append(
-                training_curve_figure(
-                    dict(reversed(by_stage.items())), path, columns=columns, labels=labels, title=title
-                )
-            )
+            in_order = {name: by_stage[name] for name in experiment.stage_names if name in by_stage}
+            drawn.append(training_curve_figure(in_order, path, columns=columns, labels=labels, title=title))
     return drawn
 
 
@@ -171,11 +168,12 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <title>{{ experiment.title }}</title>
 <style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
-th, td { border-bottom: 1px solid #ddd; padding: .3rem .7rem; text-align: right }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1250px; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 13px; font-variant-numeric: tabular-nums }
+th, td { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: right }
 th:first-child, td:first-child { text-align: left }
-img { width: 100%; height: auto; margin: 1rem 0 }
+td { white-space: nowrap }
+img { max-width: 100%; height: auto; margin: 1rem 0; display: block }
 </style>
 <h1>{{ experiment.title }}</h1>
 <p>{{ experiment.recipes | length }} recipes; bands of op:
