@@ -161,7 +161,7 @@ def test_a_range_of_ops_shares_its_weight(tmp_path, gsm_lab):
         ),
         ("--contexts", "my-zoo.toml", "there are no contexts 'my-zoo.toml'"),
         ("--contexts", "zoo=0.5,school=0.4", "sum to 0.9"),
-        ("--frames", "french", "there are no frames 'french': give one of english, terse"),
+        ("--frames", "french", "there are no frames 'french': give one of english, paraphrase, symbolic, terse"),
         ("--split", "exam", "split='exam': give one of pretrain, midtrain, rl, validation, test"),
         ("--unit", "letters", "unit='letters': give one of problems, tokens"),
         ("--distractors", "few", "distractors: 'few' is not a whole number"),

@@ -131,7 +131,7 @@ def test_every_sampled_token_is_scored_the_last_one_too(lively):
     model = lively()
     for prompt, ids in (((6,), (5, 9, EOS)), ((3, 4, 5), (EOS,))):
         [micro] = micro_batches([Trajectory(prompt, ids, (0.0,) * len(ids), 1.0, 1.0)], 100)
-        found = token_logprobs(sampled_logits(model, micro, "float32"), micro.ids_N)
+        found = token_logprobs(sampled_logits(model, micro), micro.ids_N)
         logprobs_TV = model(torch.tensor([prompt + ids]))[0].log_softmax(-1)
         wanted = [logprobs_TV[len(prompt) - 1 + i, token].item() for i, token in enumerate(ids)]
         assert found.tolist() == pytest.approx(wanted, abs=1e-5)
@@ -172,7 +172,7 @@ def test_a_token_that_equals_the_padding_is_a_token_like_others(tiny_model, grad
 def test_against_itself_the_kl_is_exactly_zero_and_has_no_graph(lively, gradients):
     model = lively()
     micros = micro_batches(sampled(model), 40)
-    references = reference_logprobs(model, micros, 1.0, "float32")
+    references = reference_logprobs(model, micros, 1.0)
     assert not any(values.requires_grad for values in references)
     objective = dataclasses.replace(OBJECTIVE, kl_coefficient=0.5)
     measured = accumulate_policy_gradient(model, micros, objective, references)
@@ -181,7 +181,7 @@ def test_against_itself_the_kl_is_exactly_zero_and_has_no_graph(lively, gradient
     _, without = gradient_of(model, gradients, sampled(model), 40)
     for name, value in without.items():  # the KL is at its minimum: no gradient of its own
         torch.testing.assert_close(with_kl[name], value, atol=1e-6, rtol=0)
-    other = reference_logprobs(lively(seed=1), micros, 1.0, "float32")  # near miss: another model
+    other = reference_logprobs(lively(seed=1), micros, 1.0)  # near miss: another model
     assert accumulate_policy_gradient(model, micros, objective, other).kl > 0.1
 
 
