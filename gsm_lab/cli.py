@@ -61,7 +61,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Names the random streams.")] = 0,
     distractors: Annotated[str, typer.Option(help="Fewest-most quantities that are not needed.")] = "0-4",
     implicit_totals: Annotated[float, typer.Option(help="Chance of a total that the text never defines.")] = 0.2,
-    modulus: Annotated[int | None, typer.Option(help="Count modulo this.")] = None,
+    modulus: Annotated[int | None, typer.Option(min=2, help="Count modulo this.")] = None,
     sentence_order: Annotated[str, typer.Option(help="shuffled or computation.")] = "shuffled",
     trace_order: Annotated[str, typer.Option(help="leaf_first or goal_directed.")] = "leaf_first",
     shard_size: Annotated[int, typer.Option(help="Problems in one file.")] = 5_000,
@@ -453,8 +453,8 @@ def _whole(text: str, name: str) -> int:
 
 def _ops_of(text: str) -> list[str]:
     """`2-4` as 2, 3 and 4."""
-    low, _, high = text.partition("-")
-    ops = range(_whole(low, "ops"), _whole(high or low, "ops") + 1)
+    low, dash, high = text.partition("-")
+    ops = range(_whole(low, "ops"), _whole(high if dash else low, "ops") + 1)
     if not ops:
         raise typer.BadParameter(f"ops: {text!r} is empty: write the smaller number first.")
     return [str(op) for op in ops]

@@ -147,6 +147,8 @@ def test_a_range_of_ops_shares_its_weight(tmp_path, gsm_lab):
 @pytest.mark.parametrize(
     ("option", "value", "complaint"),
     [
+        ("--ops", "2-", "ops: '' is not a whole number"),
+        ("--modulus", "1", "greater than or equal to 2"),
         ("--ops", "2=0.5,3=0.4", "the weights [0.5, 0.4] sum to 0.9, not 1"),
         ("--ops", "2=0.5,3=nan", "give a share above 0"),
         ("--ops", "2=0.5,3", "gives shares for some and not for others"),
