@@ -98,7 +98,26 @@ def write_dataset(
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{folder} is a file: give another name, or a folder.")
     with _only_writer(folder):
-        return _write(folder, source, settings, jobs, tokenizer, workers, on_shard)
+        records = _whole_shards(folder, _claimed(folder, settings))
+        _save_progress(folder, settings, records)
+        waiting = [job for job in jobs if job.path.name not in records]
+        if waiting:
+            (folder / MANIFEST).unlink(missing_ok=True)
+        if tokenizer is not None:
+            tokenizer.save(folder / TOKENIZER)
+        for record in _run(waiting, workers):
+            records[record["name"]] = record
+            _save_progress(folder, settings, records)
+            if on_shard is not None:
+                on_shard(len(records), len(jobs))
+        shards = [records[job.path.name] for job in jobs]
+        manifest = {"settings": settings, "shards": shards, **_summary(folder, shards)}
+        write_text(folder / CARD, card(source, manifest))
+        write_json(folder / MANIFEST, manifest)
+        (folder / PROGRESS).unlink(missing_ok=True)
+        for remnant in folder.glob(".*.part"):  # of a writer that was killed
+            remnant.unlink(missing_ok=True)
+        return folder
 
 
 @contextmanager
@@ -107,6 +126,7 @@ def _only_writer(folder: Path) -> Iterator[None]:
 
     Raises:
         DataError: there is one.
+        StorageError: the lock cannot be made.
     """
     name = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()
     lock = FileLock(Path(tempfile.gettempdir()) / f"gsm_lab-{name}.lock")
@@ -114,41 +134,12 @@ def _only_writer(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise DataError(f"{folder} is being written already: wait for that process, or give another folder.") from error
+    except OSError as error:  # another user's lock, for one
+        raise StorageError(f"{folder} cannot be held ({error.strerror or error}): give another folder.") from error
     try:
         yield
     finally:
         lock.release()
-
-
-def _write(
-    folder: Path,
-    source: ExerciseSource,
-    settings: dict[str, Any],
-    jobs: Sequence[Job],
-    tokenizer: Tokenizer | None,
-    workers: int,
-    on_shard: Progress | None,
-) -> Path:
-    records = _whole_shards(folder, _claimed(folder, settings))
-    _save_progress(folder, settings, records)
-    waiting = [job for job in jobs if job.path.name not in records]
-    if waiting:
-        (folder / MANIFEST).unlink(missing_ok=True)
-    if tokenizer is not None:
-        tokenizer.save(folder / TOKENIZER)
-    for record in _run(waiting, workers):
-        records[record["name"]] = record
-        _save_progress(folder, settings, records)
-        if on_shard is not None:
-            on_shard(len(records), len(jobs))
-    shards = [records[job.path.name] for job in jobs]
-    manifest = {"settings": settings, "shards": shards, **_summary(folder, shards)}
-    write_text(folder / CARD, card(source, manifest))
-    write_json(folder / MANIFEST, manifest)
-    (folder / PROGRESS).unlink(missing_ok=True)
-    for remnant in folder.glob(".*.part"):  # of a writer that was killed
-        remnant.unlink(missing_ok=True)
-    return folder
 
 
 def read_dataset(folder: Path | str) -> Iterator[Exercise]:

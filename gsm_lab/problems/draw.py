@@ -57,7 +57,7 @@ def draw_problem(spec: ProblemSpec, rng: random.Random) -> Problem:
                 return Problem(DependencyGraph(_with_distractors(nodes, spec, rng)), names[0], spec.modulus)
     raise SpecError(
         f"op={spec.op} contradicts values={spec.values}, constants={spec.constants} or operations={spec.operations}: "
-        f"{STRUCTURE_ATTEMPTS} structures with {VALUE_ATTEMPTS} tries each kept no quantity of theirs in range; "
+        f"none of {STRUCTURE_ATTEMPTS} structures with {VALUE_ATTEMPTS} tries each kept every quantity in range; "
         f"widen values or constants, give a modulus, or allow subtraction."
     )
 

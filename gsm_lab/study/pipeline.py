@@ -183,7 +183,8 @@ def preflight(recipe: Recipe, number: int, tokenizer: Tokenizer, source: Curricu
     """
     stage = recipe.stages[number]
     if isinstance(stage, Supervised):
-        _fit_settings(recipe, stage), _jumps(recipe, stage)
+        _fit_settings(recipe, stage)
+        _jumps(recipe, stage)
     else:
         _reinforce_settings(recipe, stage, number, tokenizer)
     exercises = [source.at(first + index) for first in (0, *source.ends) for index in range(EXAMPLES)]

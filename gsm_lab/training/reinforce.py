@@ -2,8 +2,8 @@
 
 The algorithm is GRPO (arXiv:2402.03300) with today's defaults: advantages centred and not divided, the loss a mean
 over tokens, no KL, one on-policy update a step. Layers work in float32, in sampling and training alike: else the two
-give a token different probabilities. `reinforce` knows no problems: prompts are ids, and the reward is a
-function. A loss near 0 is expected on policy (the ratio is 1 and advantages sum to 0): look at the reward.
+give a token different probabilities. `reinforce` knows no problems: prompts are ids, and the reward is a function. A
+loss near 0 is expected on policy (the ratio is 1 and advantages sum to 0): look at the reward.
 """
 
 import copy
