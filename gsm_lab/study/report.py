@@ -176,7 +176,7 @@ td { white-space: nowrap }
 img { max-width: 100%; height: auto; margin: 1rem 0; display: block }
 </style>
 <h1>{{ experiment.title }}</h1>
-<p>{{ experiment.recipes | length }} recipes; bands of op:
+<p>{{ experiment.recipes | length }} recipe{{ "s" if experiment.recipes | length > 1 }}; bands of op:
 {% for name, range in experiment.bands.items() %}{{ name }} {{ range[0] }} to {{ range[1] }}{{ ", " if not loop.last }}
 {%- endfor %}. Brackets hold 95 % intervals. pass@k counts verified solutions only: the right answer by right steps.</p>
 {% for image in images %}<img alt="{{ image.alt }}" src="{{ image.source }}">
