@@ -119,7 +119,7 @@ class ExerciseSource:
 
 def template_of(piece: Slice) -> Template:
     """The template of a slice, with as many nouns as its problems may use."""
-    return load_template(piece.context, piece.frames).limited(piece.spec.places, piece.spec.items)
+    return load_template(piece.context, piece.frames).limited(piece.spec.num_places, piece.spec.items)
 
 
 @lru_cache(maxsize=1024)

@@ -1,23 +1,30 @@
 """Graphs, words, solutions and grades; the standard library only, so that it works in any environment."""
 
 from gsm_lab.problems import rewards
-from gsm_lab.problems.draw import draw_problem
+from gsm_lab.problems.draw import draw_counted, draw_problem
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.grade import Grade, Verdict, grade
-from gsm_lab.problems.graph import DependencyGraph, Node, Operation, Problem, Quantity
-from gsm_lab.problems.identity import problem_id
+from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Problem, Quantity
+from gsm_lab.problems.gsm_infinite import ForeignProblem, parse_gsm_infinite, read_gsm_infinite
+from gsm_lab.problems.identity import LEVELS, Identities, identities, problem_id
 from gsm_lab.problems.mutations import MUTATIONS, mutate
 from gsm_lab.problems.reader import read_problem, solve_text
 from gsm_lab.problems.render import render
 from gsm_lab.problems.solution import Style
 from gsm_lab.problems.spec import ProblemSpec
-from gsm_lab.problems.template import Template, known_contexts, known_frames, load_template
+from gsm_lab.problems.template import DISTANCES, Template, known_contexts, known_frames, load_template, read_template
+from gsm_lab.problems.vocabulary import faults
 
 __all__ = [
+    "DISTANCES",
+    "LEVELS",
     "MUTATIONS",
     "DependencyGraph",
     "Exercise",
+    "ForeignProblem",
     "Grade",
+    "Identities",
+    "Linear",
     "Node",
     "Operation",
     "Problem",
@@ -26,14 +33,20 @@ __all__ = [
     "Style",
     "Template",
     "Verdict",
+    "draw_counted",
     "draw_problem",
+    "faults",
     "grade",
+    "identities",
     "known_contexts",
     "known_frames",
     "load_template",
     "mutate",
+    "parse_gsm_infinite",
     "problem_id",
+    "read_gsm_infinite",
     "read_problem",
+    "read_template",
     "render",
     "rewards",
     "solve_text",

@@ -1,6 +1,6 @@
 """Dependency graphs: quantities, how each is computed from earlier ones, and what the sizes of a problem are."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -10,101 +10,120 @@ from gsm_lab.errors import GraphError
 
 
 class Quantity(NamedTuple):
-    """One node: the number of items of one kind in one place, or (item None) the total of a place."""
+    """One quantity: what a sentence speaks of.
+
+    An item of a place is counted ("adult lions at Ashgrove Zoo"); without an item it is the total of the place. With
+    `each` it is about the parts that items have: their average number in one item ("newborns per adult lion"), or,
+    without an item, the total number of parts in the place, which sums count times average over all its items.
+    """
 
     place: int
     item: int | None
+    each: bool = False
 
     @property
     def is_total(self) -> bool:
+        """Whether this is what an implicit total computes, flat or nested."""
         return self.item is None
 
 
 class Operation(StrEnum):
-    """How a quantity is computed from its parents p1, p2, ... and its constant c."""
+    """How a quantity is computed from its group of parents g and its constant c.
+
+    The group is p1 + p2 + ... - q1 - q2 - ...; the last `Node.minus` parents are subtracted.
+    """
 
     CONSTANT = "constant"
-    """c"""
+    """c, without parents"""
     COPY = "copy"
     """p1"""
     SUM = "sum"
     """p1 + p2 + ..."""
     DIFFERENCE = "difference"
-    """p1 - p2"""
+    """p1 + ... - q1 - ..."""
     PLUS = "plus"
-    """c + (p1 + p2 + ...)"""
+    """c + g"""
     MINUS = "minus"
-    """p1 - c"""
+    """g - c"""
     TIMES = "times"
-    """c * (p1 + p2 + ...)"""
+    """c * g"""
+    DIVIDED = "divided"
+    """g / c, which is a whole number"""
     TOTAL = "total"
     """p1 + p2 + ..., never stated in the text: all kinds that the text mentions for the place"""
+    NESTED_TOTAL = "nested_total"
+    """p1 * p2 + p3 * p4 + ..., never stated: count times average over all kinds that the text mentions for the place"""
 
 
-WITH_CONSTANT = frozenset({Operation.CONSTANT, Operation.PLUS, Operation.MINUS, Operation.TIMES})
+WITH_CONSTANT = frozenset({Operation.CONSTANT, Operation.PLUS, Operation.MINUS, Operation.TIMES, Operation.DIVIDED})
+IMPLICIT = frozenset({Operation.TOTAL, Operation.NESTED_TOTAL})
 _MOST = 10_000
 _PARENTS = {  # fewest and most parents
     Operation.CONSTANT: (0, 0),
     Operation.COPY: (1, 1),
     Operation.SUM: (2, _MOST),
-    Operation.DIFFERENCE: (2, 2),
+    Operation.DIFFERENCE: (2, _MOST),
     Operation.PLUS: (1, _MOST),
-    Operation.MINUS: (1, 1),
+    Operation.MINUS: (1, _MOST),
     Operation.TIMES: (1, _MOST),
+    Operation.DIVIDED: (1, _MOST),
     Operation.TOTAL: (1, _MOST),
+    Operation.NESTED_TOTAL: (2, _MOST),
 }
+_NEVER_NET = frozenset({Operation.CONSTANT, Operation.COPY, Operation.SUM, *IMPLICIT})
 
 
-@dataclass(frozen=True)
-class Node:
-    """A quantity with its definition.
-
-    Raises:
-        GraphError: the number of parents, or the constant, does not fit the operation.
-    """
+class Node(NamedTuple):
+    """A quantity with its definition; `DependencyGraph` checks it."""
 
     name: Quantity
     operation: Operation
     constant: int | None = None
-    parents: tuple[Quantity, ...] = ()
-
-    def __post_init__(self) -> None:
-        fewest, most = _PARENTS[self.operation]
-        if not fewest <= len(self.parents) <= most or len(set(self.parents)) != len(self.parents):
-            raise GraphError(
-                f"{self.name} is a {self.operation} of {len(self.parents)} parents {self.parents}: "
-                f"give it {fewest} to {most} different ones."
-            )
-        if (self.constant is not None) != (self.operation in WITH_CONSTANT):
-            raise GraphError(
-                f"{self.name} is a {self.operation} with constant {self.constant}: only c-operations have one."
-            )
+    parents: tuple[int, ...] = ()
+    """The places of its parents in the graph, all before its own."""
+    minus: int = 0
+    """How many of the last parents are subtracted, not added."""
 
     @property
     def op(self) -> int:
         """Operands, a constant counted as one: the field's difficulty label of one step."""
         return len(self.parents) + (self.constant is not None)
 
-    def value(self, known: Mapping[Quantity, int], modulus: int | None = None) -> int:
-        """The value of this quantity, given those of its parents."""
-        result = self._plain_value([known[parent] for parent in self.parents])
+    def value(self, known: Sequence[int], modulus: int | None = None) -> int:
+        """The value of this quantity, given those of all quantities before it.
+
+        Raises:
+            GraphError: a division that leaves a remainder.
+        """
+        operation, constant, parents = self.operation, self.constant or 0, self.parents
+        if operation is Operation.CONSTANT:
+            result = constant
+        elif operation is Operation.NESTED_TOTAL:
+            result = sum(known[parents[at]] * known[parents[at + 1]] for at in range(0, len(parents), 2))
+        else:
+            result = self.group([known[parent] for parent in parents])
+            if operation is Operation.PLUS:
+                result += constant
+            elif operation is Operation.MINUS:
+                result -= constant
+            elif operation is Operation.TIMES:
+                result *= constant
+            elif operation is Operation.DIVIDED:
+                if result % constant:
+                    raise GraphError(f"{self.name} divides {result} by {constant}: give a constant that divides it.")
+                result //= constant
         return result if modulus is None else result % modulus
 
-    def _plain_value(self, parents: list[int]) -> int:
-        constant = self.constant or 0
-        match self.operation:
-            case Operation.CONSTANT:
-                return constant
-            case Operation.DIFFERENCE:
-                return parents[0] - parents[1]
-            case Operation.MINUS:
-                return parents[0] - constant
-            case Operation.PLUS:
-                return constant + sum(parents)
-            case Operation.TIMES:
-                return constant * sum(parents)
-            case _:
-                return sum(parents)
+    def group(self, numbers: Sequence[int]) -> int:
+        """The sum of the parents' numbers, the last `minus` of them subtracted."""
+        return sum(numbers) - 2 * sum(numbers[len(numbers) - self.minus :]) if self.minus else sum(numbers)
+
+
+class Linear(NamedTuple):
+    """a * x + b, in whole numbers: what a quantity is in terms of the unknown of a reverse problem."""
+
+    a: int
+    b: int
 
 
 @dataclass(frozen=True)
@@ -112,75 +131,151 @@ class DependencyGraph:
     """Quantities in an order of computation; if it exists, it is valid.
 
     A node may name only nodes before it: one check rules out cycles and unknown names. A total sums all the other
-    quantities of its place.
+    quantities of its place, a nested total the products of all its counts and averages.
 
     Raises:
-        GraphError: a node names itself, a later node, or no node at all; or a total leaves a kind out.
+        GraphError: a node names itself, a later node or none; its parents or its constant do not fit its operation; a
+            total leaves a kind out.
     """
 
     nodes: tuple[Node, ...]
 
     def __post_init__(self) -> None:
-        known: set[Quantity] = set()
-        for node in self.nodes:
-            late = [parent for parent in node.parents if parent not in known]
-            if late or node.name in known:
+        totals = []
+        for place, (name, operation, constant, parents, minus) in enumerate(self.nodes):
+            fewest, most = _PARENTS[operation]
+            if not fewest <= len(parents) <= most or len(set(parents)) != len(parents):
                 raise GraphError(
-                    f"{node.name} is listed twice or before its parents {late}: "
-                    f"list every quantity once, after all it is computed from."
+                    f"{name} is a {operation} of {len(parents)} parents {parents}: "
+                    f"give it {fewest} to {most} different ones."
                 )
-            known.add(node.name)
+            if (constant is not None) != (operation in WITH_CONSTANT) or (
+                operation is Operation.DIVIDED and not constant
+            ):
+                raise GraphError(
+                    f"{name} is a {operation} with constant {constant}: only c-operations have one, and none divides "
+                    f"by 0."
+                )
+            if minus and (operation in _NEVER_NET or not 0 < minus < len(parents)):
+                raise GraphError(f"{name} is a {operation} that subtracts {minus} of {len(parents)} parents.")
+            if operation is Operation.DIFFERENCE and not minus:
+                raise GraphError(f"{name} is a difference that subtracts nothing: make it a sum.")
+            if parents and (max(parents) >= place or min(parents) < 0):
+                raise GraphError(
+                    f"{name} has number {place} and the parents {parents}: list every quantity after all it is "
+                    f"computed from."
+                )
+            if operation in IMPLICIT:
+                totals.append(place)
+        self._check_names(totals)
+
+    def _check_names(self, totals: Sequence[int]) -> None:
+        names = [node.name for node in self.nodes]
+        if len(set(names)) != len(names):
+            double = next(name for name in names if names.count(name) > 1)
+            raise GraphError(f"{double} is listed twice: list every quantity once.")
+        for place in totals:
+            node = self.nodes[place]
+            mentioned = [name for name in names if name.place == node.name.place and not name.is_total]
+            parents = [names[parent] for parent in node.parents]
+            wanted = sorted(name for name in mentioned if not name.each)
+            if node.operation is Operation.NESTED_TOTAL:
+                pairs = [(parents[at], parents[at + 1]._replace(each=False)) for at in range(0, len(parents) - 1, 2)]
+                complete = (
+                    sorted(count for count, _ in pairs) == wanted
+                    and all(count == rate for count, rate in pairs)
+                    and all(name.each for name in parents[1::2])
+                    and 2 * len(wanted) == len(parents) == len(mentioned)
+                )
+            else:
+                complete = sorted(parents) == wanted
+            if not complete:
+                raise GraphError(
+                    f"{node.name} sums {parents}: a {node.operation} must sum all kinds of its place, {mentioned}."
+                )
+
+    def needed_for(self, query: int) -> list[int]:
+        """The places of the nodes on which node `query` depends, itself among them, in order of computation."""
+        needed = [False] * len(self.nodes)
+        needed[query] = True
+        for place in range(query, -1, -1):
+            if needed[place]:
+                for parent in self.nodes[place].parents:
+                    needed[parent] = True
+        return [place for place, is_needed in enumerate(needed) if is_needed]
+
+    def values(self, modulus: int | None = None) -> list[int]:
+        """The value of every quantity in the graph's order; with a modulus m, in 0 to m - 1."""
+        known: list[int] = []
         for node in self.nodes:
-            if node.operation is Operation.TOTAL:
-                kinds = {name for name in known if name.place == node.name.place and not name.is_total}
-                if kinds != set(node.parents):
-                    raise GraphError(f"{node.name} sums {node.parents}: a total must sum all of its place, {kinds}.")
-
-    @cached_property
-    def by_name(self) -> Mapping[Quantity, Node]:
-        return {node.name: node for node in self.nodes}
-
-    def needed_for(self, query: Quantity) -> tuple[Node, ...]:
-        """The nodes on which `query` depends, itself among them, in order of computation."""
-        needed = {query}
-        for node in reversed(self.nodes):
-            if node.name in needed:
-                needed.update(node.parents)
-        return tuple(node for node in self.nodes if node.name in needed)
-
-    def values(self, modulus: int | None = None) -> dict[Quantity, int]:
-        """The value of every quantity; with a modulus m, in 0 to m - 1."""
-        known: dict[Quantity, int] = {}
-        for node in self.nodes:
-            known[node.name] = node.value(known, modulus)
+            known.append(node.value(known, modulus))
         return known
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A graph and the quantity that is asked for.
+    """A graph and what is asked of it.
+
+    A forward problem asks for the value of a quantity. A reverse problem tells the value of one quantity, `given`, and
+    asks for a constant that it depends on, which the text keeps to itself.
 
     Raises:
-        GraphError: the graph has no such quantity.
+        GraphError: the graph has no such quantity; or the given value does not settle the asked one.
     """
 
     graph: DependencyGraph
-    query: Quantity
+    query: int
+    """The place of the asked quantity in the graph."""
     modulus: int | None = None
     """All values are counted modulo this, if it is not None."""
+    given: int | None = None
+    """In a reverse problem, the place of the quantity whose value is told though it has a definition."""
 
     def __post_init__(self) -> None:
-        if self.query not in self.graph.by_name:
-            raise GraphError(f"{self.query} is asked for but not in the graph: ask for one of its quantities.")
+        size = len(self.graph.nodes)
+        if not 0 <= self.query < size or not (self.given is None or 0 <= self.given < size):
+            raise GraphError(
+                f"query={self.query} and given={self.given}: the graph has the quantities 0 to {size - 1}."
+            )
+        if self.given is not None:
+            if self.modulus is not None:
+                raise GraphError(
+                    f"a reverse problem with modulus={self.modulus}: its equation may have many solutions."
+                )
+            form = self.forms[self.given]
+            if self.graph.nodes[self.query].operation is not Operation.CONSTANT or form is None or not form.a:
+                raise GraphError(
+                    f"the value of {self.graph.nodes[self.given].name} does not settle "
+                    f"{self.graph.nodes[self.query].name}: ask for a constant that it depends on."
+                )
+
+    @property
+    def mode(self) -> str:
+        """ "forward" or "reverse"."""
+        return "forward" if self.given is None else "reverse"
+
+    @property
+    def top(self) -> int:
+        """The last quantity of the solution: the asked one, or in a reverse problem the given one."""
+        return self.query if self.given is None else self.given
 
     @cached_property
-    def needed(self) -> tuple[Node, ...]:
-        """The nodes of the shortest solution, in order of computation."""
-        return self.graph.needed_for(self.query)
+    def needed(self) -> list[int]:
+        """The places of the quantities of the shortest solution, in order of computation."""
+        return self.graph.needed_for(self.top)
 
     @cached_property
-    def values(self) -> Mapping[Quantity, int]:
+    def values(self) -> list[int]:
+        """The value of every quantity, in the graph's order."""
         return self.graph.values(self.modulus)
+
+    @cached_property
+    def forms(self) -> list[Linear | None]:
+        """Every quantity in terms of the asked one, or None where it is no a * x + b in whole numbers."""
+        forms: list[Linear | None] = []
+        for place, node in enumerate(self.graph.nodes):
+            forms.append(Linear(1, 0) if place == self.query else linear_form(node, forms))
+        return forms
 
     @property
     def answer(self) -> int:
@@ -189,18 +284,93 @@ class Problem:
     @property
     def op(self) -> int:
         """Sum over needed quantities of operands, a constant counted as one (GSM-Infinite, arXiv 2502.05252)."""
-        return sum(node.op for node in self.needed)
+        nodes = self.graph.nodes
+        return sum(nodes[place].op for place in self.needed)
+
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
+        nodes = self.graph.nodes
+        depth = [0] * len(nodes)
+        op = width = 0
+        for place in self.needed:
+            parents = nodes[place].parents
+            depth[place] = 1 + (max([depth[parent] for parent in parents]) if parents else 0)
+            op += len(parents) + (nodes[place].constant is not None)
+            width = max(width, len(parents))
+        steps = len(self.needed)
+        return {
+            "op": op,
+            "steps": steps,
+            "binary_ops": op - steps,
+            "depth": depth[self.top],
+            "width": width,
+            "distractors": len(nodes) - steps,
+            **self._distractor_kinds(),
+        }
+
+    def _distractor_kinds(self) -> dict[str, int]:
+        """How many distractors there are of each kind that `ProblemSpec.distractor_kinds` names."""
+        nodes = self.graph.nodes
+        rooted = [False] * len(nodes)
+        for place in self.needed:
+            rooted[place] = True
+        counts = {"independent": 0, "reachable": 0, "dead_end": 0}
+        if len(nodes) == len(self.needed):
+            return counts
+        used = {parent for node in nodes for parent in node.parents}
+        top = nodes[self.top]
+        items = {top.name.item} if top.name.item is not None else {nodes[parent].name.item for parent in top.parents}
+        needed = set(self.needed)
+        for place, node in enumerate(nodes):
+            if place in needed:
+                continue
+            rooted[place] = any(rooted[parent] for parent in node.parents)
+            alike = node.name.place == top.name.place or node.name.item in items
+            if not rooted[place]:
+                counts["independent"] += 1
+            elif place not in used and alike:
+                counts["dead_end"] += 1
+            else:
+                counts["reachable"] += 1
+        return counts
 
     def sizes(self) -> dict[str, int]:
-        """`op`, `steps`, `binary_ops`, `depth`, `width` and `distractors`, as design.md names them."""
-        depth: dict[Quantity, int] = {}
-        for node in self.needed:
-            depth[node.name] = 1 + max((depth[parent] for parent in node.parents), default=0)
-        return {
-            "op": self.op,
-            "steps": len(self.needed),
-            "binary_ops": sum(node.op - 1 for node in self.needed),
-            "depth": depth[self.query],
-            "width": max(len(node.parents) for node in self.needed),
-            "distractors": len(self.graph.nodes) - len(self.needed),
-        }
+        """`op`, `steps`, `binary_ops`, `depth`, `width` and `distractors`, as design.md names them.
+
+        Of the distractors, `independent` ones rest on no needed quantity; `reachable` ones do; a `dead_end` does, looks
+        like the quantity that is asked for (the same place or the same item), and nothing uses it.
+        """
+        return dict(self._sizes)
+
+
+def linear_form(node: Node, known: Sequence[Linear | None]) -> Linear | None:
+    """A quantity in terms of the unknown, given the forms of all quantities before it; None if it has none.
+
+    It has none where two quantities that both depend on the unknown are multiplied, where a division would leave
+    fractions, and after such quantities.
+    """
+    operation, constant = node.operation, node.constant or 0
+    if operation is Operation.CONSTANT:
+        return Linear(0, constant)
+    forms = [form for parent in node.parents if (form := known[parent]) is not None]
+    if len(forms) < len(node.parents):
+        return None
+    if operation is Operation.NESTED_TOTAL:
+        pairs = list(zip(forms[::2], forms[1::2], strict=True))
+        if any(first.a and second.a for first, second in pairs):
+            return None
+        a = sum(first.a * second.b + first.b * second.a for first, second in pairs)
+        return Linear(a, sum(first.b * second.b for first, second in pairs))
+    a = node.group([form.a for form in forms])
+    b = node.group([form.b for form in forms])
+    if operation is Operation.PLUS:
+        b += constant
+    elif operation is Operation.MINUS:
+        b -= constant
+    elif operation is Operation.TIMES:
+        a, b = a * constant, b * constant
+    elif operation is Operation.DIVIDED:
+        if a % constant or b % constant:
+            return None
+        a, b = a // constant, b // constant
+    return Linear(a, b)

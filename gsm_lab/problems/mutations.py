@@ -8,8 +8,12 @@ from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.trace import (
     Answer,
     Binary,
+    Check,
     Expression,
+    Given,
     Plan,
+    Retract,
+    Solve,
     Statement,
     Step,
     names_in,
@@ -41,7 +45,7 @@ def _other(value: int, exercise: Exercise, rng: random.Random) -> int:
 def _resigned(expression: Expression, rng: random.Random) -> Expression | None:
     if not isinstance(expression, Binary):
         return None
-    return replace(expression, sign=rng.choice([sign for sign in "+-*" if sign != expression.sign]))
+    return replace(expression, sign=rng.choice([sign for sign in "+-*/" if sign != expression.sign]))
 
 
 def wrong_operator(exercise: Exercise, statements: list[Statement], rng: random.Random) -> list[Statement] | None:
@@ -144,6 +148,8 @@ def false_grouping(exercise: Exercise, statements: list[Statement], rng: random.
 
 def missing_step(exercise: Exercise, statements: list[Statement], rng: random.Random) -> list[Statement] | None:
     """A needed step left out."""
+    if not _steps(statements):
+        return None
     at = rng.choice(_steps(statements))
     return [*statements[:at], *statements[at + 1 :]]
 
@@ -168,7 +174,10 @@ def used_before_defined(exercise: Exercise, statements: list[Statement], rng: ra
 
 def redefined(exercise: Exercise, statements: list[Statement], rng: random.Random) -> list[Statement] | None:
     """A step told twice: first with a wrong value, then right."""
-    at = rng.choice(_steps(statements))
+    choices = [at for at in _steps(statements) if isinstance(statements[at].chain[-1], int)]  # type: ignore[union-attr]
+    if not choices:
+        return None
+    at = rng.choice(choices)
     step = statements[at]
     assert isinstance(step, Step)
     value = step.chain[-1]
@@ -192,6 +201,8 @@ def answer_first(exercise: Exercise, statements: list[Statement], rng: random.Ra
 def carried_slip(exercise: Exercise, statements: list[Statement], rng: random.Random) -> list[Statement] | None:
     """One slip of arithmetic, carried consistently through all later steps to the answer."""
     modulus = exercise.problem.modulus
+    if exercise.problem.given is not None:
+        return None  # a slip in a form gives an equation without a whole solution, as a rule
     slip = rng.choice(_steps(statements))
     values: dict[str, Expression] = {}
     result: list[Statement] = []
@@ -199,7 +210,8 @@ def carried_slip(exercise: Exercise, statements: list[Statement], rng: random.Ra
         if isinstance(statement, Step):
             put_in = substitute(statement.chain[0], values)
             value = number_of(put_in, modulus)
-            assert value is not None
+            if value is None:
+                return None  # the slip would leave a division with a remainder
             if at == slip:
                 value = _other(value, exercise, rng)
             links = (put_in,) if put_in != statement.chain[0] and put_in != value else ()
@@ -232,6 +244,46 @@ def wrong_plan(exercise: Exercise, statements: list[Statement], rng: random.Rand
     return [*statements[:at], changed_plan, *statements[at + 1 :]]
 
 
+def wrong_equation(exercise: Exercise, statements: list[Statement], rng: random.Random) -> list[Statement] | None:
+    """Another left side set equal to the given value; the right solution after it."""
+    for at, statement in enumerate(statements):
+        if isinstance(statement, Given):
+            changed = _renumbered(statement.chain[0], exercise, rng) or Binary("+", statement.chain[0], 1)
+            given = replace(statement, chain=(changed, *statement.chain[1:]))
+            return [*statements[:at], given, *statements[at + 1 :]]
+    return None
+
+
+def wrong_solving(exercise: Exercise, statements: list[Statement], rng: random.Random) -> list[Statement] | None:
+    """A wrong number on the way from the equation to the unknown; the right answer after it."""
+    choices = [at for at, statement in enumerate(statements) if isinstance(statement, Solve)]
+    if not choices:
+        return None
+    at = rng.choice(choices)
+    solve = statements[at]
+    assert isinstance(solve, Solve)
+    link = rng.randrange(1, len(solve.chain))
+    changed = _renumbered(solve.chain[link], exercise, rng)
+    assert changed is not None
+    chain = (*solve.chain[:link], changed, *solve.chain[link + 1 :])
+    return [*statements[:at], Solve(chain), *statements[at + 1 :]]
+
+
+def no_equation(exercise: Exercise, statements: list[Statement], rng: random.Random) -> list[Statement] | None:
+    """The equation of a reverse problem left out, with all of its solution."""
+    if not any(isinstance(statement, Given) for statement in statements):
+        return None
+    return [statement for statement in statements if not isinstance(statement, Given | Solve)]
+
+
+def taken_back(exercise: Exercise, statements: list[Statement], rng: random.Random) -> list[Statement] | None:
+    """A right step taken back and not done again."""
+    if not _steps(statements):
+        return None
+    at = rng.choice(_steps(statements))
+    return [*statements[: at + 1], Retract(), *statements[at + 1 :]]
+
+
 MUTATIONS: dict[str, Mutation] = {
     mutation.__name__: mutation
     for mutation in (
@@ -248,13 +300,28 @@ MUTATIONS: dict[str, Mutation] = {
         answer_first,
         carried_slip,
         wrong_plan,
+        wrong_equation,
+        wrong_solving,
+        no_equation,
+        taken_back,
     )
 }
 
 
 def mutate(exercise: Exercise, kind: str, rng: random.Random) -> str | None:
-    """The gold solution with one mutation of that kind, or None if it has no place for one."""
-    statements = read_trace(exercise.completion, exercise.grammar)
-    assert statements is not None
+    """The gold solution with one mutation of that kind, or None if it has no place for one.
+
+    Steps that the gold solution takes back, and its checks, are left out first.
+    """
+    if exercise.style.form != "steps":
+        return None
+    written = read_trace(exercise.completion, exercise.grammar)
+    assert written is not None
+    statements: list[Statement] = []
+    for statement in written:
+        if isinstance(statement, Retract):
+            statements.pop()
+        elif not isinstance(statement, Check):
+            statements.append(statement)
     changed = MUTATIONS[kind](exercise, statements, rng)
-    return None if changed is None else " " + write_trace(changed, exercise.grammar)
+    return None if changed is None else write_trace(changed, exercise.grammar)

@@ -4,131 +4,312 @@ It never sees the graph that the text was made from. What it cannot solve, nobod
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from random import Random
 
-from gsm_lab.errors import TemplateError
-from gsm_lab.problems.graph import DependencyGraph, Node, Operation, Problem, Quantity
-from gsm_lab.problems.solution import Style, solution
-from gsm_lab.problems.template import FACTS, VARIABLES, Template, name_patterns
-from gsm_lab.problems.trace import write_trace
+from gsm_lab.errors import GraphError, TemplateError
+from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Problem, Quantity, linear_form
+from gsm_lab.problems.solution import Style, write_solution
+from gsm_lab.problems.template import KINDS, Template
+from gsm_lab.problems.trace import VARIABLES
 
-_OPERATION_OF = {
+_OPERATIONS = {
     "constant": Operation.CONSTANT,
     "copy": Operation.COPY,
     "sum": Operation.SUM,
     "difference": Operation.DIFFERENCE,
-    "plus_one": Operation.PLUS,
-    "plus_many": Operation.PLUS,
+    "plus": Operation.PLUS,
     "minus": Operation.MINUS,
-    "times_one": Operation.TIMES,
-    "times_many": Operation.TIMES,
+    "times": Operation.TIMES,
+    "divided": Operation.DIVIDED,
 }
+_NAME = "\x02{0}\x03"
+"""What stands for quantity number so-and-so while a sentence is read."""
+_ONE = "\x02\\d+\x03"
+_NUMBER = re.compile("\x02(\\d+)\x03")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What one sentence says of a quantity, in names."""
+
+    operation: Operation
+    constant: int | None
+    parents: tuple[Quantity, ...]
+    minus: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """All that a text says."""
+
+    definitions: Mapping[Quantity, Definition]
+    unknown: tuple[Quantity, ...]
+    given: Mapping[Quantity, int]
+    modulus: int | None
+    query: Quantity
 
 
 @dataclass(frozen=True)
 class _Patterns:
-    facts: tuple[tuple[Operation, re.Pattern[str]], ...]
+    name: re.Pattern[str]
+    """Finds quantities as facts call them."""
+    meaning: Mapping[str, Quantity]
+    facts: tuple[tuple[str, re.Pattern[str]], ...]
+    net: re.Pattern[str]
     modulus: re.Pattern[str]
-    questions: Mapping[str, tuple[int, int | None]]
+    rules: frozenset[str]
+    questions: Mapping[str, Quantity]
 
 
 @lru_cache(maxsize=32)
 def _patterns_of(template: Template) -> _Patterns:
-    names, meaning = name_patterns(template)
-    one = f"(?:{names.pattern})"
-    many = (
-        one
-        + f"(?:(?:{'|'.join(re.escape(template.pattern[f'list.{key}']) for key in ('last', 'middle', 'pair'))}){one})+"
-    )
+    pattern = template.pattern
+    separators = {re.escape(pattern[f"list.{key}"]) for key in ("last", "middle", "pair")}
+    between = "|".join(sorted(separators, key=len, reverse=True))
+    listed = f"{_ONE}(?:(?:{between}){_ONE})+"
+    summed = _with_slots(pattern["groups.sum"], {"list": listed})
+    side = f"(?:{_ONE}|{summed})"
+    net = _with_slots(pattern["groups.net"], {"plus": side, "minus": side})
     slots = {
-        "{x}": f"(?P<x>{one})",
-        "{a}": f"(?P<a>{one})",
-        "{b}": f"(?P<b>{one})",
-        "{list}": f"(?P<list>{many})",
-        "{c}": r"(?P<c>\d+)",
-        "{m}": r"(?P<m>\d+)",
+        "x": f"(?P<x>{_ONE})",
+        "c": r"(?P<c>\d+)",
+        "g": f"(?P<g>{_ONE}|{summed}|{net})",
+        "list": f"(?P<list>{listed})",
+        "plus": f"(?P<plus>{side})",
+        "minus": f"(?P<minus>{side})",
     }
-
-    def compiled(pattern: str) -> re.Pattern[str]:
-        parts = re.split(r"(\{\w+\})", pattern)
-        return re.compile("".join(slots.get(part, re.escape(part)) for part in parts))
-
+    facts = []
+    for kind in ("constant", "copy", "sum", "difference", "plus", "minus", "times", "divided", "unknown", "given"):
+        own = slots | {"g": f"(?P<g>{_ONE})"} if kind == "copy" else slots
+        facts.append((kind, re.compile(_with_slots(pattern[f"facts.{kind}"], own))))
     return _Patterns(
-        facts=tuple((_OPERATION_OF[kind], compiled(template.pattern[f"facts.{kind}"])) for kind in FACTS),
-        modulus=compiled(template.pattern["prompt.modulus"]),
-        questions={template.question(*noun): noun for noun in meaning.values()},
+        name=_name_pattern(template),
+        meaning={template.names[quantity]: quantity for quantity in template.quantities()},
+        facts=tuple(facts),
+        net=re.compile(
+            _with_slots(pattern["groups.net"], {"plus": f"(?P<plus>{side})", "minus": f"(?P<minus>{side})"})
+        ),
+        modulus=re.compile(_with_slots(pattern["prompt.modulus"], {"m": r"(?P<m>\d+)"})),
+        rules=frozenset(template.rule(kind).removesuffix(pattern["prompt.fact_end"]) for kind in ("total", "yield")),
+        questions={template.question(quantity): quantity for quantity in template.quantities()},
     )
+
+
+def _with_slots(pattern: str, slots: Mapping[str, str]) -> str:
+    """A pattern as a regular expression, given those of its slots."""
+    parts = re.split(r"\{(\w+)\}", pattern)
+    return "".join(slots[part] if at % 2 else re.escape(part) for at, part in enumerate(parts))
+
+
+def _name_pattern(template: Template) -> re.Pattern[str]:
+    """A regular expression that finds every name of a quantity, the longest first."""
+    nouns: dict[str, set[str]] = {}
+    for number, place in enumerate(template.places):
+        for key, text in (*place, ("number", str(number))):
+            nouns.setdefault("place" if key == "name" else f"place_{key}", set()).add(text)
+    for number, item in enumerate(template.items):
+        for key, text in (*item, ("short", dict(item)["short"]), ("number", str(number))):
+            nouns.setdefault(f"item_{key}" if key in ("short", "number") else key, set()).add(text)
+    for name, words in (("category", template.category), ("part", template.part)):
+        for key, text in words:
+            nouns[name if key == "many" else f"{name}_{key}"] = {text}
+    slots = {key: _any_of(texts) for key, texts in nouns.items()}
+    kinds = [_with_slots(template.pattern[f"names.{kind}"], slots) for kind in KINDS]
+    return re.compile(r"(?<![A-Za-z0-9_])(?:" + "|".join(kinds) + r")(?![A-Za-z0-9_])")
+
+
+def _any_of(texts: set[str]) -> str:
+    return "(?:" + "|".join(re.escape(text) for text in sorted(texts, key=lambda text: (-len(text), text))) + ")"
+
+
+def read_text(prompt: str, template: Template) -> Told:
+    """What a text says, sentence by sentence, its quantities numbered as the template's places and items.
+
+    Raises:
+        TemplateError: a sentence cannot be read, or the text says something twice.
+    """
+    patterns = _patterns_of(template)
+    end = template.pattern["prompt.fact_end"]
+    cut = prompt.rfind(end)
+    body, question = (prompt[: cut + len(end)], prompt[cut + len(end) :].strip()) if cut >= 0 else ("", prompt.strip())
+    if question not in patterns.questions:  # the question itself may end like a fact, or hold its mark
+        question = next((text for text in patterns.questions if prompt.endswith(text)), "")
+        body = prompt[: len(prompt) - len(question)]
+    if not question:
+        raise TemplateError(f"no question could be read at the end of {prompt[-80:]!r}.")
+    definitions: dict[Quantity, Definition] = {}
+    unknown: list[Quantity] = []
+    given: dict[Quantity, int] = {}
+    modulus = None
+    known: list[Quantity] = []
+
+    def placeholder(found: re.Match[str]) -> str:
+        known.append(patterns.meaning[found.group()])
+        return _NAME.format(len(known) - 1)
+
+    for sentence in _sentences(body, end, template):
+        if sentence in patterns.rules:
+            continue
+        if counted := patterns.modulus.fullmatch(sentence):
+            modulus = int(counted["m"])
+            continue
+        known.clear()
+        lowered = sentence[0].lower() + sentence[1:] if template.capitalise else sentence
+        kind, found = _match(patterns.name.sub(placeholder, lowered), sentence, patterns)
+        name = known[int(_NUMBER.findall(found["x"])[0])]
+        if kind == "unknown":
+            unknown.append(name)
+        elif kind == "given":
+            if name in given:
+                raise TemplateError(f"the value of {template.names[name]!r} is told twice.")
+            given[name] = int(found["c"])
+        else:
+            if name in definitions:
+                raise TemplateError(f"{template.names[name]!r} is defined twice.")
+            definitions[name] = _definition(kind, found, known, patterns)
+    return Told(definitions, tuple(unknown), given, modulus, patterns.questions[question])
+
+
+def _sentences(body: str, end: str, template: Template) -> list[str]:
+    parts = (end + template.joiner) if template.joiner else end
+    text = body.strip()
+    return [sentence for sentence in text.removesuffix(end).split(parts) if sentence] if text else []
+
+
+def _match(text: str, sentence: str, patterns: _Patterns) -> tuple[str, Mapping[str, str]]:
+    """The one pattern that a sentence follows, and what is in its slots."""
+    fitting = [(kind, found.groupdict()) for kind, pattern in patterns.facts if (found := pattern.fullmatch(text))]
+    if not fitting:
+        raise TemplateError(f"the sentence {sentence!r} could not be read.")
+    if len(fitting) > 1:
+        raise TemplateError(f"the sentence {sentence!r} can be read as {' or as '.join(kind for kind, _ in fitting)}.")
+    return fitting[0]
+
+
+def _definition(kind: str, found: Mapping[str, str], known: Sequence[Quantity], patterns: _Patterns) -> Definition:
+    def quantities(text: str) -> list[Quantity]:
+        return [known[int(number)] for number in _NUMBER.findall(text)]
+
+    sides = found
+    group = found.get("g") or found.get("list") or ""
+    if net := patterns.net.fullmatch(group):
+        sides = net.groupdict()
+    if sides.get("plus"):
+        subtracted = quantities(sides["minus"])
+        parents = [*quantities(sides["plus"]), *subtracted]
+        minus = len(subtracted)
+    else:
+        parents, minus = quantities(group), 0
+    constant = int(found["c"]) if found.get("c") else None
+    return Definition(_OPERATIONS[kind], constant, tuple(parents), minus)
 
 
 def read_problem(prompt: str, template: Template) -> Problem:
-    """The problem that a text tells, its quantities numbered as the template's places and items.
+    """The problem that a text tells, solved as far as its equation: its numbers are the template's.
 
     Raises:
-        TemplateError: a sentence cannot be read, or the text defines a quantity twice or not at all.
+        TemplateError: a sentence cannot be read, the text contradicts itself, or does not settle what it asks for.
     """
-    patterns = _patterns_of(template)
-    names, meaning = name_patterns(template)
-    end = template.pattern["prompt.fact_end"]
-    question = next((text for text in patterns.questions if prompt.endswith(text)), None)
-    if question is None:
-        raise TemplateError(f"no question could be read at the end of {prompt[-80:]!r}.")
-    modulus = None
-    facts: dict[Quantity, Node] = {}
-    body = prompt.removesuffix(question).strip()
-    for sentence in body.removesuffix(end).split(end + " ") if body else ():
-        text = sentence[0].lower() + sentence[1:] if template.capitalise else sentence
-        counted = patterns.modulus.fullmatch(sentence)
-        if counted:
-            modulus = int(counted["m"])
+    told = read_text(prompt, template)
+    definitions = _with_totals(told)
+    order = _in_order(definitions, told.unknown, template)
+    if not told.given:
+        if told.unknown:
+            raise TemplateError(f"the text never says what {template.names[told.unknown[0]]!r} is.")
+        return Problem(DependencyGraph(_nodes(order, definitions)), order.index(told.query), told.modulus)
+    return _reverse(told, order, definitions, template)
+
+
+def _reverse(told: Told, order: list[Quantity], definitions: dict[Quantity, Definition], template: Template) -> Problem:
+    """Solve the equation that the given value makes, and put the unknown's value into the graph."""
+    (top, value), *others = told.given.items()
+    if others or told.unknown != (told.query,):
+        raise TemplateError(f"the text has {len(told.given)} given values and {len(told.unknown)} unknowns, not one.")
+    definitions = definitions | {told.query: Definition(Operation.CONSTANT, 0, (), 0)}
+    nodes = _nodes(order, definitions)
+    forms: list[Linear | None] = []
+    for node in nodes:
+        forms.append(Linear(1, 0) if node.name == told.query else linear_form(node, forms))
+    form = forms[order.index(top)]
+    if form is None or not form.a or (value - form.b) % form.a or (value - form.b) // form.a < 0:
+        raise TemplateError(f"the equation {form} = {value} does not settle {template.names[told.query]!r}.")
+    definitions[told.query] = Definition(Operation.CONSTANT, (value - form.b) // form.a, (), 0)
+    return Problem(DependencyGraph(_nodes(order, definitions)), order.index(told.query), None, order.index(top))
+
+
+def _nodes(order: Sequence[Quantity], definitions: Mapping[Quantity, Definition]) -> tuple[Node, ...]:
+    place_of = {name: place for place, name in enumerate(order)}
+    return tuple(
+        Node(name, one.operation, one.constant, tuple(place_of[parent] for parent in one.parents), one.minus)
+        for name in order
+        for one in (definitions[name],)
+    )
+
+
+def _with_totals(told: Told) -> dict[Quantity, Definition]:
+    """The definitions, and every total that the text speaks of: all kinds mentioned for its place."""
+    spoken = {parent for one in told.definitions.values() for parent in one.parents}
+    spoken |= {told.query, *told.unknown, *told.given, *told.definitions}
+    kinds_of: dict[int, list[int]] = {}
+    for name in sorted(name for name in spoken if not name.is_total and not name.each):
+        assert name.item is not None
+        kinds_of.setdefault(name.place, []).append(name.item)
+    definitions = dict(told.definitions)
+    for name in spoken:
+        if not name.is_total or name in definitions:
             continue
-        found = next(
-            ((operation, match) for operation, pattern in patterns.facts if (match := pattern.fullmatch(text))), None
-        )
-        if found is None:
-            raise TemplateError(f"the sentence {sentence!r} could not be read.")
-        operation, match = found
-        groups = match.groupdict()
-        parents = [groups[key] for key in ("a", "b") if groups.get(key)] or names.findall(groups.get("list") or "")
-        name = Quantity(*meaning[groups["x"]])
-        if name in facts:
-            raise TemplateError(f"{groups['x']!r} is defined twice.")
-        constant = int(groups["c"]) if groups.get("c") else None
-        facts[name] = Node(name, operation, constant, tuple(Quantity(*meaning[parent]) for parent in parents))
-    query = Quantity(*patterns.questions[question])
-    return Problem(DependencyGraph(_in_order(_with_totals(facts, query))), query, modulus)
+        items = kinds_of.get(name.place, [])
+        if name.each:
+            pairs = [Quantity(name.place, item, each) for item in items for each in (False, True)]
+            definitions[name] = Definition(Operation.NESTED_TOTAL, None, tuple(pairs), 0)
+        else:
+            counts = [Quantity(name.place, item) for item in items]
+            definitions[name] = Definition(Operation.TOTAL, None, tuple(counts), 0)
+    return definitions
 
 
-def _with_totals(facts: dict[Quantity, Node], query: Quantity) -> dict[Quantity, Node]:
-    """The facts, and every total that they or the question speak of: all kinds mentioned for its place."""
-    spoken = {parent for node in facts.values() for parent in node.parents} | {query}
-    nodes = dict(facts)
-    for name in sorted(name for name in spoken if name.is_total):
-        kinds = sorted({kind for kind in (*facts, *spoken) if kind.place == name.place and not kind.is_total})
-        nodes[name] = Node(name, Operation.TOTAL, None, tuple(kinds))
-    return nodes
+def _in_order(
+    definitions: Mapping[Quantity, Definition], unknown: Sequence[Quantity], template: Template
+) -> list[Quantity]:
+    """The quantities, each after its parents; what the text never settles is an error."""
+    missing: dict[Quantity, int] = {}
+    users: dict[Quantity, list[Quantity]] = {}
+    for name, one in definitions.items():
+        missing[name] = len(one.parents)
+        for parent in one.parents:
+            users.setdefault(parent, []).append(name)
+    ready = [*dict.fromkeys(unknown), *(name for name, count in missing.items() if not count)]
+    order: list[Quantity] = []
+    for name in ready:
+        order.append(name)
+        for user in users.get(name, ()):
+            missing[user] -= 1
+            if not missing[user]:
+                ready.append(user)
+    left = [name for name in definitions if missing[name]]
+    undefined = [name for name in users if name not in definitions and name not in unknown]
+    if left or undefined:
+        name = (undefined or left)[0]
+        raise TemplateError(f"the text does not settle {template.names[name]!r}: a definition is missing or circular.")
+    return order
 
 
-def _in_order(nodes: dict[Quantity, Node]) -> tuple[Node, ...]:
-    """The nodes, each after its parents; what the text never settles is an error."""
-    order: dict[Quantity, Node] = {}
-    waiting = dict(nodes)
-    while waiting:
-        ready = [name for name, node in waiting.items() if all(parent in order for parent in node.parents)]
-        if not ready:
-            raise TemplateError(f"the text does not settle {next(iter(waiting))}: a definition is missing or circular.")
-        for name in ready:
-            order[name] = waiting.pop(name)
-    return tuple(order.values())
+def solve_text(prompt: str, template: Template, style: Style | None = None, rng: Random | None = None) -> str:
+    """A full solution of a problem, from its text alone, as a completion.
 
-
-def solve_text(prompt: str, template: Template, style: Style | None = None) -> str:
-    """A full solution of a problem, from its text alone; it begins with a space, as gold completions do."""
-    problem = read_problem(prompt, template)
-    names = {node.name: template.short_name(*node.name) for node in problem.graph.nodes}
-    variables = names
+    Raises:
+        TemplateError: as `read_problem`.
+    """
+    try:
+        problem = read_problem(prompt, template)
+    except GraphError as error:
+        raise TemplateError(f"the text tells no sound problem: {error}") from error
+    names = [template.short_names[node.name] for node in problem.graph.nodes]
+    variables: Sequence[str] = names
     if template.grammar.has_variables:
-        variables = {node.name: letter for node, letter in zip(problem.needed, VARIABLES, strict=False)}
-    statements = solution(problem, names, variables, (style or Style()).trace_order)
-    return " " + write_trace(statements, template.grammar)
+        letter_of = dict(zip(problem.needed, VARIABLES, strict=False))
+        variables = [letter_of.get(place, "") for place in range(len(names))]
+    return write_solution(problem, names, variables, template.grammar, style or Style(), rng)

@@ -1,104 +1,425 @@
-"""Gold solutions: the statements that a careful solver would write, in a chosen order."""
+"""Gold solutions: what a careful solver would write, in a chosen order and form."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from random import Random
 
 from gsm_lab.errors import SpecError
-from gsm_lab.problems.graph import Node, Operation, Problem, Quantity
-from gsm_lab.problems.trace import Answer, Binary, Expression, Plan, Statement, Step, reduced, substitute
+from gsm_lab.problems.graph import Linear, Node, Operation, Problem
+from gsm_lab.problems.trace import (
+    ANSWER,
+    END_ANSWER,
+    END_THINK,
+    FORMS,
+    THINK,
+    Binary,
+    Expression,
+    TraceGrammar,
+    write_expression,
+)
 
-SENTENCE_ORDERS = ("shuffled", "computation")
-TRACE_ORDERS = ("leaf_first", "goal_directed")
+SENTENCE_ORDERS = ("shuffled", "computation", "reversed")
+TRACE_ORDERS = ("leaf_first", "random", "goal_directed")
+_CONSTANT, _COPY, _PLUS, _MINUS = Operation.CONSTANT, Operation.COPY, Operation.PLUS, Operation.MINUS
+_TIMES, _DIVIDED, _NESTED = Operation.TIMES, Operation.DIVIDED, Operation.NESTED_TOTAL
 
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """In which order a problem is told, and in which it is solved.
+    """In which order a problem is told, and how its solution is written.
 
     Raises:
-        SpecError: an order that does not exist.
+        SpecError: an order or a form that does not exist, or a share outside 0 to 1.
     """
 
     sentence_order: str = "shuffled"
-    """"shuffled", or "computation": every quantity after those it is computed from."""
+    """"shuffled"; "computation": every quantity after those it is computed from; "reversed": before them."""
     trace_order: str = "leaf_first"
-    """"leaf_first": steps in an order of computation; "goal_directed": first a plan that unfolds the definitions
-    from the question on, then the steps from its end back to its beginning."""
+    """"leaf_first": steps in the problem's order of computation; "random": in any order of computation;
+    "goal_directed": first a plan that unfolds the definitions from the question on, then the steps from its end back to
+    its beginning."""
+    form: str = "steps"
+    """"steps"; "answer_only"; "think": the steps in <think> tags, the answer in <answer> tags."""
+    checks: float = 0.0
+    """Chance that a step is followed by a check, which calculates back; 0 to 1."""
+    recovery: float = 0.0
+    """Chance that a step is first done wrong, noticed, and done again; 0 to 1."""
+    rules: bool = False
+    """Whether the text says the rules of the implicit totals that it relies on."""
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("sentence_order", self.sentence_order, SENTENCE_ORDERS),
             ("trace_order", self.trace_order, TRACE_ORDERS),
+            ("form", self.form, FORMS),
         ):
             if value not in known:
                 raise SpecError(f"{name}={value!r}: give one of {known}.")
+        for name, share in (("checks", self.checks), ("recovery", self.recovery)):
+            if not 0 <= share <= 1:
+                raise SpecError(f"{name}={share}: give a chance from 0 to 1.")
 
 
-def expression_of(node: Node, names: Mapping[Quantity, str]) -> Expression:
-    """The definition of a quantity, in the given names of its parents."""
+def expression_of(node: Node, names: Sequence[str]) -> Expression:
+    """The definition of a quantity, given the names of all quantities of the graph."""
     parents: list[Expression] = [names[parent] for parent in node.parents]
-    match node.operation:
-        case Operation.CONSTANT:
-            assert node.constant is not None
-            return node.constant
-        case Operation.COPY:
-            return parents[0]
-        case Operation.DIFFERENCE:
-            return Binary("-", parents[0], parents[1])
-        case Operation.SUM | Operation.TOTAL:
-            return _sum(parents)
-    assert node.constant is not None
-    if node.operation is Operation.MINUS:
-        return Binary("-", parents[0], node.constant)
-    return Binary("+" if node.operation is Operation.PLUS else "*", node.constant, _sum(parents))
+    if node.operation is Operation.NESTED_TOTAL:
+        return _joined("+", [Binary("*", parents[at], parents[at + 1]) for at in range(0, len(parents), 2)])
+    if not parents:
+        assert node.constant is not None
+        return node.constant
+    added = len(parents) - node.minus
+    group = reduce(lambda left, right: Binary("-", left, right), parents[added:], _joined("+", parents[:added]))
+    if node.constant is None:
+        return group
+    if node.operation is Operation.PLUS:
+        return Binary("+", node.constant, group)
+    if node.operation is Operation.TIMES:
+        return Binary("*", node.constant, group)
+    return Binary("-" if node.operation is Operation.MINUS else "/", group, node.constant)
 
 
-def _sum(terms: list[Expression]) -> Expression:
-    return reduce(lambda left, right: Binary("+", left, right), terms)
+def _joined(sign: str, terms: Sequence[Expression]) -> Expression:
+    return reduce(lambda left, right: Binary(sign, left, right), terms)
 
 
-def chain_of(definition: Expression, values: Mapping[str, int], modulus: int | None) -> tuple[Expression, ...]:
-    """Symbols, numbers put in, then one calculation at a time: `2 * ( k + B )`, `2 * ( 3 + 4 )`, `2 * 7`, `14`."""
-    chain = [definition]
-    numbers = substitute(definition, values)
-    if numbers != definition:
-        chain.append(numbers)
-    while isinstance(chain[-1], Binary):
-        chain.append(reduced(chain[-1], modulus))
-    return tuple(chain)
-
-
-def plan_order(problem: Problem) -> list[Node]:
-    """The needed nodes from the question on, each once all that uses it has been unfolded: a queue by last mention."""
-    uses = dict.fromkeys((node.name for node in problem.needed), 0)
-    for node in problem.needed:
-        for parent in node.parents:
+def plan_order(problem: Problem) -> list[int]:
+    """The needed quantities from the top on, each once all that uses it has been unfolded: a queue by last mention."""
+    nodes = problem.graph.nodes
+    uses = [0] * len(nodes)
+    for place in problem.needed:
+        for parent in nodes[place].parents:
             uses[parent] += 1
-    order: list[Node] = []
-    queue = [problem.query]
-    for name in queue:
-        node = problem.graph.by_name[name]
-        order.append(node)
-        for parent in node.parents:
+    queue = [problem.top]
+    for place in queue:
+        for parent in nodes[place].parents:
             uses[parent] -= 1
             if not uses[parent]:
                 queue.append(parent)
+    return queue
+
+
+def random_order(problem: Problem, rng: Random) -> list[int]:
+    """The needed quantities in an order of computation, drawn step by step from those that are ready."""
+    nodes = problem.graph.nodes
+    missing = {place: len(nodes[place].parents) for place in problem.needed}
+    users: dict[int, list[int]] = {place: [] for place in problem.needed}
+    for place in problem.needed:
+        for parent in nodes[place].parents:
+            users[parent].append(place)
+    ready = [place for place, count in missing.items() if not count]
+    order = []
+    while ready:
+        at = int(rng.random() * len(ready))
+        ready[at], ready[-1] = ready[-1], ready[at]
+        place = ready.pop()
+        order.append(place)
+        for user in users[place]:
+            missing[user] -= 1
+            if not missing[user]:
+                ready.append(user)
     return order
 
 
-def solution(
-    problem: Problem, names: Mapping[Quantity, str], variables: Mapping[Quantity, str], trace_order: str
-) -> list[Statement]:
-    """The statements of a full and correct solution, the answer last."""
-    values = {variables[node.name]: problem.values[node.name] for node in problem.needed}
-    statements: list[Statement] = []
-    order = list(problem.needed)
-    if trace_order == "goal_directed":
-        unfolded = plan_order(problem)
-        statements += [Plan(names[node.name], expression_of(node, names)) for node in unfolded]
-        order = unfolded[::-1]
-    for node in order:
-        chain = chain_of(expression_of(node, variables), values, problem.modulus)
-        statements.append(Step(names[node.name], variables[node.name], chain))
-    return [*statements, Answer(problem.answer)]
+def write_solution(
+    problem: Problem,
+    names: Sequence[str],
+    variables: Sequence[str],
+    grammar: TraceGrammar,
+    style: Style,
+    rng: Random | None = None,
+) -> str:
+    """A full and correct solution as a completion.
+
+    `names` and `variables` say what it calls every quantity of the graph; those of quantities that are not needed do
+    not matter. `rng` decides a random order, checks and recoveries; without it there are none.
+    """
+    joiner = grammar.joiner
+    answer = problem.answer
+    if style.form == "answer_only":
+        return joiner + grammar.answer.format(value=answer)
+    nodes, values = problem.graph.nodes, problem.values
+    order: Sequence[int] = problem.needed
+    texts: list[str] = []
+    unknown = problem.query if problem.given is not None else -1
+    if style.trace_order == "goal_directed":
+        order = plan_order(problem)
+        plan = grammar.write_plan
+        texts += [
+            plan(names[place], "", write_expression(expression_of(nodes[place], names)))
+            for place in order
+            if place != unknown
+        ]
+        order = order[::-1]
+    elif style.trace_order == "random" and rng is not None:
+        order = random_order(problem, rng)
+    step = grammar.write_step
+    extras = rng if style.checks or style.recovery else None
+    if unknown < 0:
+        modulus = problem.modulus
+        for place in order:
+            chain = chain_text(nodes[place], variables, values, modulus)
+            if extras is None:
+                texts.append(step(names[place], variables[place], chain))
+            else:
+                texts += _with_extras(names[place], variables[place], chain, modulus, grammar, style, extras)
+    else:
+        forms = problem.forms
+        letter = variables[unknown]
+        for place in order:
+            if place == unknown:
+                texts.append(grammar.write_unknown(names[place], letter))
+                continue
+            form = forms[place]
+            assert form is not None
+            if form.a or any([forms[parent].a for parent in nodes[place].parents]):  # type: ignore[union-attr]
+                chain = form_chain_text(nodes[place], variables, forms, letter)
+            else:
+                chain = chain_text(nodes[place], variables, values, None)
+            if extras is None or form.a:
+                texts.append(step(names[place], variables[place], chain))
+            else:
+                texts += _with_extras(names[place], variables[place], chain, None, grammar, style, extras)
+        texts += _equation_texts(problem, names, letter, grammar)
+    if style.form == "think":
+        return f" {THINK} {joiner.join(texts)} {END_THINK} {ANSWER} {answer} {END_ANSWER}"
+    texts.append(grammar.answer.format(value=answer))
+    return joiner + joiner.join(texts)
+
+
+def chain_text(node: Node, variables: Sequence[str], values: Sequence[int], modulus: int | None) -> str:
+    """Symbols, numbers put in, then one calculation at a time: `2 * ( k + B ) = 2 * ( 3 + 4 ) = 2 * 7 = 14`."""
+    _, operation, constant, parents, minus = node
+    if operation is _CONSTANT:
+        return str(constant)
+    size = len(parents)
+    if size == 1:
+        parent = parents[0]
+        value = values[parent]
+        if operation is _COPY or constant is None:
+            return f"{variables[parent]} = {value}"
+        if operation is _PLUS:
+            result = constant + value if modulus is None else (constant + value) % modulus
+            return f"{constant} + {variables[parent]} = {constant} + {value} = {result}"
+        if operation is _MINUS:
+            result = value - constant if modulus is None else (value - constant) % modulus
+            return f"{variables[parent]} - {constant} = {value} - {constant} = {result}"
+        if operation is _TIMES:
+            result = constant * value if modulus is None else constant * value % modulus
+            return f"{constant} * {variables[parent]} = {constant} * {value} = {result}"
+        return f"{variables[parent]} / {constant} = {value} / {constant} = {value // constant}"
+    if size == 2 and constant is None and operation is not _NESTED:
+        one, other = parents
+        left, right = values[one], values[other]
+        sign = "-" if minus else "+"
+        result = left - right if minus else left + right
+        if modulus is not None:
+            result %= modulus
+        return f"{variables[one]} {sign} {variables[other]} = {left} {sign} {right} = {result}"
+    if operation is _NESTED:
+        return _nested_chain(parents, variables, values, modulus)
+    symbols = [variables[parent] for parent in parents]
+    numbers = [values[parent] for parent in parents]
+    links = [_around(operation, constant, _signed(symbols, minus))]
+    signs = ["+"] * (size - minus) + ["-"] * minus
+    total = numbers[0]
+    for at in range(1, size):
+        rest = " ".join([f"{sign} {number}" for sign, number in zip(signs[at:], numbers[at:], strict=True)])
+        links.append(_around(operation, constant, f"{total} {rest}"))
+        total = total - numbers[at] if signs[at] == "-" else total + numbers[at]
+        if modulus is not None:
+            total %= modulus
+    if constant is not None:
+        links.append(_around(operation, constant, str(total), is_number=True))
+        total = _result(operation, constant, total)
+        if modulus is not None:
+            total %= modulus
+    links.append(str(total))
+    return " = ".join(links)
+
+
+def _signed(terms: Sequence[str], minus: int) -> str:
+    """`A + B - C`, the last `minus` terms subtracted."""
+    added = len(terms) - minus
+    return " - ".join([" + ".join(terms[:added]), *terms[added:]])
+
+
+def _around(operation: Operation, constant: int | None, group: str, is_number: bool = False) -> str:
+    """A group of several terms, or their number, with the constant of its definition."""
+    if constant is None:
+        return group
+    if operation is _MINUS:
+        return f"{group} - {constant}"
+    if not is_number:
+        group = f"( {group} )"
+    if operation is _DIVIDED:
+        return f"{group} / {constant}"
+    return f"{constant} + {group}" if operation is _PLUS else f"{constant} * {group}"
+
+
+def _result(operation: Operation, constant: int, value: int) -> int:
+    if operation is _PLUS:
+        return constant + value
+    if operation is _MINUS:
+        return value - constant
+    return constant * value if operation is _TIMES else value // constant
+
+
+def _nested_chain(parents: Sequence[int], variables: Sequence[str], values: Sequence[int], modulus: int | None) -> str:
+    """`k * m + B * n = 2 * 3 + 4 * 5 = 6 + 4 * 5 = 6 + 20 = 26`."""
+
+    def reduced(number: int) -> int:
+        return number if modulus is None else number % modulus
+
+    pairs = [(parents[at], parents[at + 1]) for at in range(0, len(parents), 2)]
+    links = [" + ".join([f"{variables[one]} * {variables[other]}" for one, other in pairs])]
+    terms = [f"{values[one]} * {values[other]}" for one, other in pairs]
+    products = [reduced(values[one] * values[other]) for one, other in pairs]
+    links.append(" + ".join(terms))
+    for at, product in enumerate(products):
+        terms[at] = str(product)
+        links.append(" + ".join(terms))
+    total = products[0]
+    for at in range(1, len(products)):
+        total = reduced(total + products[at])
+        links.append(" + ".join([str(total), *terms[at + 1 :]]))
+    return " = ".join(links)
+
+
+def _with_extras(
+    name: str, variable: str, chain: str, modulus: int | None, grammar: TraceGrammar, style: Style, rng: Random
+) -> list[str]:
+    """A step, maybe after a wrong one that is taken back, and maybe before a check."""
+    texts = []
+    *links, value = chain.split(" = ")
+    right = grammar.write_step(name, variable, chain)
+    if rng.random() < style.recovery:
+        slip = int(value) + 1 + int(rng.random() * (9 if modulus is None else modulus - 1))
+        wrong = slip if modulus is None else slip % modulus
+        texts += [grammar.write_step(name, variable, " = ".join([*links, str(wrong)])), grammar.retract]
+    texts.append(right)
+    if rng.random() < style.checks:
+        check = _check(links[-1] if links else "", int(value), modulus)
+        if check is not None:
+            texts.append(grammar.check.format(equation=check))
+    return texts
+
+
+def _check(last_link: str, value: int, modulus: int | None) -> str | None:
+    """The last calculation done backwards, `7 - 4 = 3` for `3 + 4 = 7`; None where that cannot be."""
+    parts = last_link.split(" ")
+    if len(parts) != 3:
+        return None
+    left, sign, right = int(parts[0]), parts[1], int(parts[2])
+    if sign == "+":
+        return f"{value} - {right} = {left}"
+    if sign == "-":
+        return f"{value} + {right} = {left}"
+    if modulus is not None or (sign == "*" and not right):
+        return None
+    return f"{value} / {right} = {left}" if sign == "*" else f"{value} * {right} = {left}"
+
+
+def form_text(form: Linear, letter: str) -> str:
+    """`3 * k + 2`, as short as it can be written; a quantity is never negative, so it never begins with a minus."""
+    a, b = form
+    if not a:
+        return str(b)
+    term = letter if abs(a) == 1 else f"{abs(a)} * {letter}"
+    if a < 0:
+        return f"{b} - {term}"
+    return term if not b else f"{term} + {b}" if b > 0 else f"{term} - {-b}"
+
+
+def form_chain_text(node: Node, variables: Sequence[str], forms: Sequence[Linear | None], letter: str) -> str:
+    """The same chain where the unknown is in it: `W + k = 4 * k + 3 + k = 5 * k + 3`."""
+    known = [form for parent in node.parents if (form := forms[parent]) is not None]
+    symbols = write_expression(expression_of(node, variables))
+    if node.operation is Operation.NESTED_TOTAL:
+        pairs = list(zip(known[::2], known[1::2], strict=True))
+        products = [Linear(one.a * two.b + two.a * one.b, one.b * two.b) for one, two in pairs]
+        put_in = " + ".join([f"{_factor(one, letter)} * {_factor(two, letter)}" for one, two in pairs])
+        links = [symbols, put_in, *_running(products, 0, letter, lambda group: group)]
+        return " = ".join(_distinct(links))
+    operation, constant, minus = node.operation, node.constant, node.minus
+    links = [symbols, *_running(known, minus, letter, lambda group: _around(operation, constant, group))]
+    if len(known) == 1 and constant is not None:
+        links[1] = _around_form(operation, constant, known[0], letter)
+    total = Linear(node.group([form.a for form in known]), node.group([form.b for form in known]))
+    if constant is not None:
+        links[len(known)] = _around_form(operation, constant, total, letter)
+        if operation is _PLUS:
+            total = Linear(total.a, total.b + constant)
+        elif operation is _MINUS:
+            total = Linear(total.a, total.b - constant)
+        elif operation is _TIMES:
+            total = Linear(total.a * constant, total.b * constant)
+        else:
+            total = Linear(total.a // constant, total.b // constant)
+        links.append(form_text(total, letter))
+    return " = ".join(_distinct(links))
+
+
+def _running(forms: Sequence[Linear], minus: int, letter: str, around: Callable[[str], str]) -> list[str]:
+    """A sum of forms with its first terms taken together, one more in every link; the last link is one form."""
+    signs = ["+"] * (len(forms) - minus) + ["-"] * minus
+    total = forms[0]
+    links = []
+    for at in range(1, len(forms) + 1):
+        rest = [
+            f" {sign} {_subtrahend(form, letter) if sign == '-' else form_text(form, letter)}"
+            for sign, form in zip(signs[at:], forms[at:], strict=True)
+        ]
+        links.append(around(form_text(total, letter) + "".join(rest)))
+        if at < len(forms):
+            sign, form = signs[at], forms[at]
+            factor = -1 if sign == "-" else 1
+            total = Linear(total.a + factor * form.a, total.b + factor * form.b)
+    return links
+
+
+def _distinct(links: Sequence[str]) -> list[str]:
+    """The links without those that say the same as the one before."""
+    return [link for at, link in enumerate(links) if not at or link != links[at - 1]]
+
+
+def _factor(form: Linear, letter: str) -> str:
+    """A form as a factor: in brackets unless it is a letter or a number."""
+    text = form_text(form, letter)
+    return f"( {text} )" if " " in text else text
+
+
+def _subtrahend(form: Linear, letter: str) -> str:
+    """A form as what is taken away: in brackets if it has two terms."""
+    text = form_text(form, letter)
+    return f"( {text} )" if form.a and form.b else text
+
+
+def _around_form(operation: Operation, constant: int, form: Linear, letter: str) -> str:
+    if operation is _PLUS:
+        return f"{constant} + {form_text(form, letter)}"
+    if operation is _MINUS:
+        return f"{form_text(form, letter)} - {constant}"
+    if operation is _TIMES:
+        return f"{constant} * {_factor(form, letter)}"
+    return f"{_factor(form, letter)} / {constant}"
+
+
+def _equation_texts(problem: Problem, names: Sequence[str], letter: str, grammar: TraceGrammar) -> list[str]:
+    """The given value set equal to its form, and the equation solved: one calculation a statement."""
+    assert problem.given is not None
+    form, value = problem.forms[problem.given], problem.values[problem.given]
+    assert form is not None
+    a, b = form
+    equation = f"{form_text(form, letter)} = {value}"
+    texts = [grammar.given.format(n=names[problem.given], value=value, equation=equation)]
+    term = letter if abs(a) == 1 else f"{abs(a)} * {letter}"
+    right = value if a > 0 else -value
+    if b or a < 0:
+        calculation = f"{b} - {value}" if a < 0 else f"{value} - {b}" if b > 0 else f"{value} + {-b}"
+        right = b - value if a < 0 else value - b
+        texts.append(grammar.solve.format(equation=f"{term} = {calculation} = {right}"))
+    if abs(a) != 1:
+        texts.append(grammar.solve.format(equation=f"{letter} = {right} / {abs(a)} = {right // abs(a)}"))
+    return texts

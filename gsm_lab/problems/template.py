@@ -1,34 +1,66 @@
-"""Contexts (nouns) and frames (sentence patterns), read from TOML; a context with frames is a template."""
+"""Contexts (nouns) and frames (sentence patterns), read from TOML; a context with frames is a template.
 
-import itertools
-import re
+How far two templates are apart has names (`distance`): "same"; "nouns", where only the context differs; "frames", where
+the sentence patterns do, whatever the nouns; "language", where even the language does.
+"""
+
+import string
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from gsm_lab.errors import TemplateError
-from gsm_lab.problems.graph import Node, Operation
+from gsm_lab.problems.graph import Node, Operation, Quantity
 from gsm_lab.problems.spec import ITEMS, PLACES
-from gsm_lab.problems.trace import Binary, Plan, Statement, Step, TraceGrammar, read_trace, write_trace
+from gsm_lab.problems.trace import VARIABLES, TraceGrammar
 
 _HOME = Path(__file__).parent
-_FORBIDDEN = set("=<>:;.?()+*-{}0123456789\n\t")
+DISTANCES = ("same", "nouns", "frames", "language")
+KINDS = ("quantity", "total", "rate", "yield")
+PATTERNS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "names": dict.fromkeys(KINDS, frozenset()),
+    "short_names": dict.fromkeys(KINDS, frozenset()),
+    "list": dict.fromkeys(("pair", "middle", "last"), frozenset()),
+    "groups": {"sum": frozenset({"list"}), "net": frozenset({"plus", "minus"})},
+    "facts": {
+        "constant": frozenset("xc"),
+        "copy": frozenset("xg"),
+        "sum": frozenset({"x", "list"}),
+        "difference": frozenset({"x", "plus", "minus"}),
+        "plus": frozenset("xcg"),
+        "minus": frozenset("xcg"),
+        "times": frozenset("xcg"),
+        "divided": frozenset("xcg"),
+        "unknown": frozenset("x"),
+        "given": frozenset("xc"),
+    },
+    "prompt": {
+        "modulus": frozenset("m"),
+        **{f"{kind}_question": frozenset() for kind in KINDS},
+        "total_rule": frozenset(),
+        "yield_rule": frozenset(),
+        "fact_end": frozenset(),
+    },
+}
+"""Every pattern that frames must have, with the slots that it must have beside nouns."""
+_FORBIDDEN = set("=<>:;.?()+*/-{}0123456789\n\t")
 """Marks that the grammar of texts and solutions uses; a noun may hold none of them."""
-LETTERS = tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-VARIABLES = LETTERS + tuple(2 * letter for letter in LETTERS[:26])
-"""What a solution may call a quantity: a letter, or past 52 quantities a doubled one."""
-_PATTERN_OF = {
+_KIND_OF = {
     Operation.CONSTANT: "constant",
     Operation.COPY: "copy",
     Operation.SUM: "sum",
     Operation.DIFFERENCE: "difference",
+    Operation.PLUS: "plus",
     Operation.MINUS: "minus",
+    Operation.TIMES: "times",
+    Operation.DIVIDED: "divided",
 }
-FACTS = ("constant", "copy", "sum", "difference", "plus_one", "plus_many", "minus", "times_one", "times_many")
-Nouns = dict[str, str]
+_POSITIONS = {"x": "0", "c": "1", "g": "2", "list": "2", "plus": "3", "minus": "4"}
+Nouns = tuple[tuple[str, str], ...]
+Fact = Callable[..., str]
 
 
 @dataclass(frozen=True)
@@ -37,56 +69,134 @@ class Template:
 
     context: str
     frames: str
-    category: tuple[tuple[str, str], ...]
-    places: tuple[tuple[tuple[str, str], ...], ...]
-    items: tuple[tuple[tuple[str, str], ...], ...]
+    language: str
+    category: Nouns
+    part: Nouns
+    places: tuple[Nouns, ...]
+    items: tuple[Nouns, ...]
     capitalise: bool
+    joiner: str
+    """What stands between two sentences."""
     patterns: tuple[tuple[str, str], ...]
     """Every pattern of the frames file, as ("facts.sum", "{x} equals ...")."""
     grammar: TraceGrammar
 
     @cached_property
     def pattern(self) -> Mapping[str, str]:
+        """Patterns by their names."""
         return dict(self.patterns)
 
     def limited(self, places: int, items: int) -> "Template":
         """The same template with its first so many places and items only."""
-        return replace(self, places=self.places[:places], items=self.items[:items])
+        return _limited(self, places, items)
 
-    def _nouns(self, place: int, item: int | None) -> Nouns:
-        nouns = {"place_number": str(place), "item_number": str(item)}
-        nouns |= {f"category_{key}" if key == "short" else "category": text for key, text in self.category}
-        nouns |= {f"place_{key}" if key == "short" else "place": text for key, text in self.places[place]}
-        if item is not None:
-            nouns |= {f"item_{key}" if key == "short" else key: text for key, text in self.items[item]}
-        return nouns
-
-    def name(self, place: int, item: int | None) -> str:
+    def name(self, quantity: Quantity) -> str:
         """The quantity as facts call it."""
-        return self.pattern["names.total" if item is None else "names.quantity"].format(**self._nouns(place, item))
+        return self.names[quantity]
 
-    def short_name(self, place: int, item: int | None) -> str:
+    def short_name(self, quantity: Quantity) -> str:
         """The quantity as solutions call it."""
-        kind = "short_names.total" if item is None else "short_names.quantity"
-        return self.pattern[kind].format(**self._nouns(place, item))
+        return self.short_names[quantity]
 
-    def question(self, place: int, item: int | None) -> str:
+    @cached_property
+    def names(self) -> "_Names":
+        """The names that facts use, by quantity."""
+        return _Names(self, "names")
+
+    @cached_property
+    def first_names(self) -> "_Names":
+        """The same names as they begin a sentence."""
+        return _Names(self, "names", self.capitalised)
+
+    @cached_property
+    def short_names(self) -> "_Names":
+        """The names that solutions use, by quantity."""
+        return _Names(self, "short_names")
+
+    def in_words(self, pattern: str, quantity: Quantity | None) -> str:
+        """A pattern with the nouns of a quantity in its slots; None leaves all but category and part empty."""
+        nouns = {"category" if key == "many" else f"category_{key}": text for key, text in self.category}
+        nouns |= {"part" if key == "many" else f"part_{key}": text for key, text in self.part}
+        if quantity is not None:
+            nouns |= {"place_number": str(quantity.place), "item_number": str(quantity.item)}
+            nouns |= {"place" if key == "name" else f"place_{key}": text for key, text in self.places[quantity.place]}
+            if quantity.item is not None:
+                nouns |= {key if key != "short" else "item_short": text for key, text in self.items[quantity.item]}
+        return pattern.format(**nouns)
+
+    def question(self, quantity: Quantity) -> str:
         """The sentence that asks for the quantity."""
-        kind = "prompt.total_question" if item is None else "prompt.quantity_question"
-        return self.pattern[kind].format(**self._nouns(place, item))
+        return self.in_words(self.pattern[f"prompt.{kind_of(quantity)}_question"], quantity)
 
-    def fact(self, node: Node, name: str, parents: Sequence[str]) -> str:
-        """The sentence that defines a quantity, given the names of the quantity and of its parents."""
-        kind = _PATTERN_OF.get(node.operation) or f"{node.operation}_{'one' if len(parents) == 1 else 'many'}"
-        return self.sentence(
-            self.pattern[f"facts.{kind}"].format(
-                x=name,
-                c=node.constant,
-                a=parents[0] if parents else "",
-                b=parents[1] if len(parents) > 1 else "",
-                list=self.listing(parents),
-            )
-        )
+    def rule(self, kind: str) -> str:
+        """The sentence that says what a "total" or a "yield", which is a nested total, counts."""
+        return self.sentence(self.in_words(self.pattern[f"prompt.{kind}_rule"], None))
+
+    @cached_property
+    def fact_writers(self) -> Mapping[Operation, tuple[Fact, bool]]:
+        """For every stated operation, what puts `x, c, g, plus, minus` into words, and whether x begins the sentence."""
+        return {operation: self._writer(f"facts.{kind}") for operation, kind in _KIND_OF.items()}
+
+    @cached_property
+    def group_writers(self) -> tuple[Fact, Fact]:
+        """What puts a sum, and a net of two, into words; the slots are those of facts."""
+        return self._writer("groups.sum")[0], self._writer("groups.net")[0]
+
+    @cached_property
+    def unknown_writer(self) -> tuple[Fact, bool]:
+        """What says that x is not known."""
+        return self._writer("facts.unknown")
+
+    @cached_property
+    def given_writer(self) -> tuple[Fact, bool]:
+        """What says that x, which has a definition, is known to be c."""
+        return self._writer("facts.given")
+
+    def _writer(self, name: str) -> tuple[Fact, bool]:
+        """A pattern as a function of its slots by place; facts end as sentences do."""
+        pattern = self.pattern[name]
+        is_fact = name.startswith("facts.")
+        if is_fact:
+            pattern += self.pattern["prompt.fact_end"]
+        x_first = pattern.startswith("{x}")
+        if is_fact and not x_first:
+            pattern = self.capitalised(pattern)
+        for slot, place in _POSITIONS.items():
+            pattern = pattern.replace("{" + slot + "}", "{" + place + "}")
+        return pattern.format, x_first
+
+    def fact(self, node: Node, name: Quantity, parents: Sequence[Quantity]) -> str:
+        """The sentence that defines a quantity, given its name and those of its parents."""
+        writer, x_first = self.fact_writers[node.operation]
+        group = plus = minus = ""
+        names = self.names
+        if len(parents) == 1:
+            group = names[parents[0]]
+        elif node.operation is Operation.SUM:
+            group = self.listing([names[parent] for parent in parents])
+        elif parents:
+            texts = [names[parent] for parent in parents]
+            if node.minus:
+                added = len(texts) - node.minus
+                plus, minus = self._sum(texts[:added]), self._sum(texts[added:])
+                if node.operation is not Operation.DIFFERENCE:
+                    group = self.group_writers[1](None, None, None, plus, minus)
+            else:
+                group = self._sum(texts)
+        return writer((self.first_names if x_first else names)[name], node.constant, group, plus, minus)
+
+    def _sum(self, texts: Sequence[str]) -> str:
+        return texts[0] if len(texts) == 1 else self.group_writers[0](None, None, self.listing(texts))
+
+    def unknown_fact(self, name: Quantity) -> str:
+        """The sentence that says that a quantity is not known."""
+        writer, x_first = self.unknown_writer
+        return writer((self.first_names if x_first else self.names)[name])
+
+    def given_fact(self, name: Quantity, value: int) -> str:
+        """The sentence that tells the value of a quantity that has a definition."""
+        writer, x_first = self.given_writer
+        return writer((self.first_names if x_first else self.names)[name], value)
 
     def modulus_sentence(self, modulus: int) -> str:
         """The sentence that says by what everything is counted."""
@@ -94,40 +204,105 @@ class Template:
 
     def sentence(self, text: str) -> str:
         """A fact as a sentence: its first letter and its end mark."""
-        if self.capitalise:
-            text = text[0].upper() + text[1:]
-        return text + self.pattern["prompt.fact_end"]
+        return self.capitalised(text) + self.pattern["prompt.fact_end"]
+
+    def capitalised(self, text: str) -> str:
+        """The text as it begins a sentence."""
+        return text[0].upper() + text[1:] if self.capitalise and text else text
 
     def listing(self, names: Sequence[str]) -> str:
         """`A and B`, or `A, B, and C`."""
-        if len(names) < 2:
-            return "".join(names)
-        if len(names) == 2:
-            return self.pattern["list.pair"].join(names)
+        if len(names) < 3:
+            return self._pair.join(names)
         return self.pattern["list.middle"].join(names[:-1]) + self.pattern["list.last"] + names[-1]
+
+    @cached_property
+    def _pair(self) -> str:
+        return self.pattern["list.pair"]
+
+    def quantities(self) -> Iterator[Quantity]:
+        """All that can be spoken of."""
+        for place in range(len(self.places)):
+            for item in (None, *range(len(self.items))):
+                yield Quantity(place, item)
+                yield Quantity(place, item, True)
+
+    def distance(self, other: "Template") -> str:
+        """How far apart the two are: one of `DISTANCES`."""
+        if self.language != other.language and "any" not in (self.language, other.language):
+            return "language"
+        if self.frames != other.frames:
+            return "frames"
+        return "same" if self.context == other.context else "nouns"
 
     def pieces(self) -> Iterator[str]:
         """Strings that between them hold every word, digit and mark, in every spacing, that a rendering can hold."""
-        quantities = [(place, item) for place in range(len(self.places)) for item in [None, *range(len(self.items))]]
-        facts = [self.pattern[f"facts.{kind}"] for kind in FACTS]
-        for place, item in quantities:
-            name, short = self.name(place, item), self.short_name(place, item)
-            for fact in facts:
-                text = self.sentence(fact.format(x=name, c="7", a=name, b=name, list=self.listing([name] * 3)))
-                yield from (text, " " + text)
-            yield " " + self.question(place, item)
-            yield " " + self.grammar.plan.format(n=short, expression=f"2 + 3 * ( {short} - 4 )")
-            if not self.grammar.has_variables:
-                yield " " + self.grammar.step.format(n=short, v=short, chain=f"2 + 3 * ( {short} - 4 ) = {short}")
-        yield from (self.listing(["x", "y"])[1:-1].rstrip(), self.listing(["x", "y", "z"])[1:-1].rstrip())
-        for digits in (2 * str(digit) for digit in range(10)):
-            yield from (self.modulus_sentence(int("1" + digits)), " " + self.modulus_sentence(int("1" + digits)))
-            yield f" {digits} = {digits} " + self.grammar.answer.format(value=digits)
-            yield " " + self.grammar.answer.format(value=digits)
+        for quantity in self.quantities():
+            for name in (self.names[quantity], self.first_names[quantity], self.short_names[quantity]):
+                yield from (name, " " + name)
+            yield " " + self.question(quantity)
+            yield self.question(quantity)
+        name, short = self.names[Quantity(0, 0)], self.short_names[Quantity(0, 0)]
+        names = self.listing([name] * 3)
+        texts = [pattern.format(x=name, c="7", g=name, list=names, plus=name, minus=name, m="12")
+                 for kind, pattern in self.patterns
+                 if kind.startswith(("facts.", "groups.")) or kind == "prompt.modulus"]  # fmt: skip
+        texts += [self.listing([name] * 2), self.in_words(self.pattern["prompt.total_rule"], None),
+                  self.in_words(self.pattern["prompt.yield_rule"], None)]  # fmt: skip
+        for text in texts:
+            yield from (self.sentence(text), " " + self.sentence(text), text, " " + text)
+        expression = f"2 + 3 * ( {short} - 4 ) / 5"
+        yield from self.grammar.pieces(short, expression)
         if self.grammar.has_variables:
-            short = self.short_name(0, 0)
-            for variable in VARIABLES:
-                yield " " + self.grammar.step.format(n=short, v=variable, chain=f"2 * ( {variable} - 4 ) + 3 = 7")
+            for variable in VARIABLES[:53]:
+                yield from (variable, " " + variable)
+                yield from self.grammar.pieces(short, expression, variable)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A value that JSON can hold and `from_dict` reads back."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(value: Mapping[str, Any]) -> "Template":
+        """The template that `to_dict` wrote, maybe through JSON."""
+
+        def tuples(part: Any) -> Any:
+            return tuple(map(tuples, part)) if isinstance(part, list | tuple) else part
+
+        own = {key: tuples(part) for key, part in value.items() if key != "grammar"}
+        return Template(**own, grammar=TraceGrammar(**value["grammar"]))
+
+
+@lru_cache(maxsize=256)
+def _limited(template: Template, places: int, items: int) -> Template:
+    if places > len(template.places) or items > len(template.items):
+        raise TemplateError(
+            f"{places} places and {items} items are wanted, {template.context!r} has {len(template.places)} and "
+            f"{len(template.items)}: lower the settings, or add nouns (further_places give many places)."
+        )
+    if places == len(template.places) and items == len(template.items):
+        return template
+    return replace(template, places=template.places[:places], items=template.items[:items])
+
+
+class _Names(dict[Quantity, str]):
+    """Names by quantity, made when they are first asked for."""
+
+    def __init__(self, template: Template, table: str, change: Callable[[str], str] = str) -> None:
+        super().__init__()
+        self.template, self.table, self.change = template, table, change
+
+    def __missing__(self, quantity: Quantity) -> str:
+        pattern = self.template.pattern[f"{self.table}.{kind_of(quantity)}"]
+        name = self[quantity] = self.change(self.template.in_words(pattern, quantity))
+        return name
+
+
+def kind_of(quantity: Quantity) -> str:
+    """Which of `KINDS` a quantity is."""
+    if quantity.each:
+        return "yield" if quantity.item is None else "rate"
+    return "total" if quantity.item is None else "quantity"
 
 
 def load_template(context: str | Path = "zoo", frames: str | Path = "english") -> Template:
@@ -151,30 +326,75 @@ def known_frames() -> tuple[str, ...]:
 
 @lru_cache(maxsize=128)
 def _load_template(context: str, frames: str) -> Template:
-    nouns, context_path = _read("contexts", context)
-    words, frames_path = _read("frames", frames)
+    from gsm_lab.problems.vocabulary import check_template  # reads templates
+
+    template = read_template(context, frames)
+    check_template(template.limited(min(PLACES, len(template.places)), min(ITEMS, len(template.items))))
+    return template
+
+
+def read_template(context: str | Path, frames: str | Path) -> Template:
+    """The template of two files as they are, ambiguous or not.
+
+    Raises:
+        TemplateError: there is no such file, or something is missing or misplaced in it.
+    """
+    nouns, context_path = _read("contexts", str(context))
+    words, frames_path = _read("frames", str(frames))
     try:
+        name, language = str(nouns["name"]), str(words["language"])
+        own = _nouns_in(nouns, words, language, context_path, frames_path)
         template = Template(
-            context=str(nouns["name"]),
+            context=name,
             frames=str(words["name"]),
-            category=tuple((key, nouns["category"][key]) for key in ("many", "short")),
-            places=tuple(tuple((key, place[key]) for key in ("name", "short")) for place in nouns["places"]),
-            items=tuple(tuple((key, item[key]) for key in ("one", "many", "short")) for item in nouns["items"]),
-            capitalise=bool(words["capitalise"]),
-            patterns=tuple(
-                (f"{table}.{key}", str(text))
-                for table in ("names", "short_names", "list", "facts", "prompt")
-                for key, text in words[table].items()
+            language=language,
+            category=tuple((key, own["category"][key]) for key in ("many", "short")),
+            part=tuple((key, own["part"][key]) for key in ("many", "short")),
+            places=tuple(tuple((key, place[key]) for key in ("name", "short")) for place in own["places"])
+            + _further_places(
+                own.get("further_places"), str(nouns.get("language", "en")) if own is nouns else language
             ),
-            grammar=TraceGrammar(**words["trace"]),
+            items=tuple(tuple((key, item[key]) for key in ("one", "many", "short")) for item in own["items"]),
+            capitalise=bool(words["capitalise"]),
+            joiner=str(words["joiner"]),
+            patterns=tuple((f"{table}.{key}", str(words[table][key])) for table in PATTERNS for key in PATTERNS[table]),
+            grammar=TraceGrammar(joiner=str(words["joiner"]), **words["trace"]),
         )
     except (KeyError, TypeError) as error:
         raise TemplateError(
             f"{context_path.name} with {frames_path.name} lacks or misplaces {error}: "
             f"compare it with {_HOME.name}/contexts/zoo.toml and {_HOME.name}/frames/english.toml."
         ) from error
-    _check(template, words)
+    _check_patterns(template, words)
     return template
+
+
+def _nouns_in(
+    nouns: Mapping[str, Any], words: Mapping[str, Any], language: str, context_path: Path, frames_path: Path
+) -> Mapping[str, Any]:
+    """The nouns in the language of the frames: the context's own, or those that the frames bring for it."""
+    if language in ("any", nouns.get("language", "en")):
+        return nouns
+    brought: Mapping[str, Mapping[str, Any]] = words.get("nouns", {})
+    if nouns["name"] in brought:
+        return brought[nouns["name"]]
+    raise TemplateError(
+        f"{frames_path.name} speaks {language!r} and {context_path.name} has nouns in {nouns.get('language', 'en')!r}: "
+        f"write a context in {language!r} (language = {language!r}), or add a table nouns.{nouns['name']} to the frames."
+    )
+
+
+def _further_places(words: Mapping[str, Sequence[str]] | None, language: str) -> tuple[Nouns, ...]:
+    """Names made of a first and a second word, neighbours in the row alike in neither."""
+    if words is None:
+        return ()
+    first, second = words["first"], words["second"]
+    space = "" if language == "zh" else " "
+    return tuple(
+        (("name", f"{one}{space}{other}"), ("short", f"{one}{other}".lower()))
+        for number in range(len(first) * len(second))
+        if (one := first[number % len(first)]) and (other := second[(number // len(first) + number) % len(second)])
+    )
 
 
 def _read(kind: str, name: str) -> tuple[dict[str, Any], Path]:
@@ -190,26 +410,22 @@ def _read(kind: str, name: str) -> tuple[dict[str, Any], Path]:
         raise TemplateError(f"{path.name} is not valid TOML ({error}): mend that line.") from error
 
 
-def _check(template: Template, words: Mapping[str, Any]) -> None:
-    """Enough nouns, no ambiguous ones, and every pattern there with its slots."""
-    if len(template.places) < PLACES or len(template.items) < ITEMS:
-        raise TemplateError(
-            f"context {template.context!r} has {len(template.places)} places and {len(template.items)} items: "
-            f"give at least {PLACES} and {ITEMS}, so that every problem can be told in it."
-        )
-    nouns = [text for group in (*template.places, *template.items, template.category) for _, text in group]
-    for noun in nouns:
-        if not noun or _FORBIDDEN & set(noun) or noun != " ".join(noun.split()):
-            raise TemplateError(f"the noun {noun!r} of {template.context!r} is empty or holds a mark of the grammar.")
-    for names in (template.name, template.short_name):
-        every = [names(place, item) for place, item in _all_quantities(template)]
-        doubles = sorted({name for name in every if every.count(name) > 1})
-        if doubles:
-            raise TemplateError(f"{template.context!r} gives two quantities the name {doubles[0]!r}: rename a noun.")
-    _check_solutions(template)
-    missing = [kind for kind in FACTS if f"facts.{kind}" not in template.pattern]
-    if missing:
-        raise TemplateError(f"frames {template.frames!r} lack the facts {missing}: add their patterns.")
+def _check_patterns(template: Template, words: Mapping[str, Any]) -> None:
+    """Every pattern with its slots, and no others."""
+    known_nouns = {"one", "many", "item_short", "item_number", "place", "place_short", "place_number"}
+    known_nouns |= {"category", "category_short", "part", "part_short"}
+    for table, kinds in PATTERNS.items():
+        for kind, wanted in kinds.items():
+            pattern = template.pattern[f"{table}.{kind}"]
+            slots = {slot for _, slot, _, _ in string.Formatter().parse(pattern) if slot is not None}
+            allowed = wanted | (known_nouns if table in ("names", "short_names", "prompt") else set())
+            if kind == "modulus":
+                allowed = {"m"}
+            if not wanted <= slots <= allowed:
+                raise TemplateError(
+                    f"frames {template.frames!r}: {table}.{kind} = {pattern!r} has the slots {sorted(slots)}: "
+                    f"it needs {sorted(wanted)} and may have {sorted(allowed)}."
+                )
     if bool(words["variables"]) != template.grammar.has_variables:
         raise TemplateError(
             f"frames {template.frames!r} say variables = {words['variables']}, but their step pattern says otherwise: "
@@ -217,30 +433,6 @@ def _check(template: Template, words: Mapping[str, Any]) -> None:
         )
 
 
-def _check_solutions(template: Template) -> None:
-    """Every name must come back from a written plan and a written step as the same name."""
-    grammar = template.grammar
-    for place, item in _all_quantities(template):
-        name = template.short_name(place, item)
-        variable = "k" if grammar.has_variables else name
-        statements: list[Statement] = [
-            Plan(name, Binary("+", 2, name)),
-            Step(name, variable, (Binary("-", name, 2), 3)),
-        ]
-        if read_trace(write_trace(statements, grammar), grammar) != statements:
-            raise TemplateError(
-                f"in {template.context!r} with {template.frames!r} a solution that speaks of {name!r} cannot be read: "
-                f"give a shorter noun, or one word where the frames have no letters for quantities."
-            )
-
-
-def _all_quantities(template: Template) -> Iterator[tuple[int, int | None]]:
-    return itertools.product(range(len(template.places)), [None, *range(len(template.items))])
-
-
-@lru_cache(maxsize=32)
-def name_patterns(template: Template) -> tuple[re.Pattern[str], Mapping[str, tuple[int, int | None]]]:
-    """A regular expression that finds quantities as facts call them, and what each name (lower-case first) means."""
-    meaning = {template.name(place, item): (place, item) for place, item in _all_quantities(template)}
-    longest_first = sorted(meaning, key=len, reverse=True)
-    return re.compile("|".join(re.escape(name) for name in longest_first)), meaning
+def forbidden_marks(noun: str) -> set[str]:
+    """The characters of a noun that the grammar of texts and solutions needs for itself."""
+    return _FORBIDDEN & set(noun)

@@ -1,35 +1,60 @@
 """The grammar of solutions: statements, chains of equalities, and expressions, written and read here alone.
 
 A solution is a row of statements. A plan says how a quantity is defined, a step computes it through a chain of
-equalities, an answer ends it:
+equalities, a check calculates back, "retract" takes the statement before it back, an answer ends it all:
 
     plan    We look for brown otters at Ivy Lane Petting Zoo, which is 2 + adult lions at Ashgrove Zoo.
     step    Define adult lions at Ashgrove Zoo as k; so k = 3.
     step    Define brown otters at Ivy Lane Petting Zoo as B; so B = 2 + k = 2 + 3 = 5.
+    check   Check: 5 - 3 = 2.
     answer  Answer: 5.
+
+In a reverse problem one quantity is unknown; steps are in terms of it, and an equation is solved at the end:
+
+    unknown Define adult lions at Ashgrove Zoo as k; its value is not known yet.
+    step    Define brown otters at Ivy Lane Petting Zoo as B; so B = 2 + 3 * k = 3 * k + 2.
+    given   We know that brown otters at Ivy Lane Petting Zoo is 14; so 3 * k + 2 = 14.
+    solve   Hence 3 * k = 14 - 2 = 12.
+    solve   Hence k = 12 / 3 = 4.
 
 The patterns come from a frames file. Reading is linear in the text, builds small trees and evaluates nothing.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from gsm_lab.errors import TemplateError
+from gsm_lab.problems.graph import Linear
 
-MOST_CHARACTERS = 50_000
+FORMS = ("steps", "answer_only", "think")
+"""What a completion is: statements; the answer alone; or statements and an answer in tags."""
+THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
+MOST_CHARACTERS = 200_000
 MOST_DIGITS = 12
 MOST_DEPTH = 20
 MOST_OPERANDS = 64
 """An expression with more operands is not read: trees stay small, and so does the time to compare them."""
-_SIGNS = re.compile(r"([()+*\-])")
-_SLOTS = {"plan": {"n", "expression"}, "step": {"n", "chain"}, "answer": {"value"}}
+LETTERS = tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+VARIABLES = LETTERS + tuple(f"{letter}{digit}" for digit in range(1, 10) for letter in LETTERS)
+"""What a solution may call a quantity: a letter, or past 52 quantities a letter with a digit."""
+_SIGNS = re.compile(r"([()+*/\-])")
+_SLOTS = {
+    "plan": {"n", "expression"},
+    "step": {"n", "chain"},
+    "unknown": {"n"},
+    "given": {"n", "value", "equation"},
+    "solve": {"equation"},
+    "check": {"equation"},
+    "retract": set(),
+    "answer": {"value"},
+}
 
 
 @dataclass(frozen=True)
 class Binary:
-    """Two expressions joined by `+`, `-` or `*`."""
+    """Two expressions joined by `+`, `-`, `*` or `/`."""
 
     sign: str
     left: "Expression"
@@ -58,6 +83,42 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Unknown:
+    """A quantity named whose value is not known."""
+
+    name: str
+    variable: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """The value of a quantity recalled, and its form set equal to it: `chain[0] = chain[1] = ...`."""
+
+    name: str
+    value: int | None
+    chain: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Solve:
+    """An equation solved a little further."""
+
+    chain: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A calculation done backwards."""
+
+    chain: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Retract:
+    """Takes back the statement before it."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """The last word; None where it is not a whole number."""
 
@@ -71,7 +132,7 @@ class Malformed:
     text: str
 
 
-Statement = Plan | Step | Answer | Malformed
+Statement = Plan | Step | Unknown | Given | Solve | Check | Retract | Answer | Malformed
 
 
 @dataclass(frozen=True)
@@ -84,8 +145,15 @@ class TraceGrammar:
 
     plan: str
     step: str
+    unknown: str
+    given: str
+    solve: str
+    check: str
+    retract: str
     answer: str
     statement_end: str
+    joiner: str = " "
+    """What stands between two statements."""
 
     def __post_init__(self) -> None:
         for kind, slots in _SLOTS.items():
@@ -99,10 +167,53 @@ class TraceGrammar:
         """Whether a step gives its quantity a letter; otherwise the name serves as the variable."""
         return "{v}" in self.step
 
+    @cached_property
+    def write_step(self) -> "Writer":
+        """Puts `n, v, chain` into the pattern of a step."""
+        return self._writer(self.step)
+
+    @cached_property
+    def write_plan(self) -> "Writer":
+        """Puts `n, "", expression` into the pattern of a plan."""
+        return self._writer(self.plan)
+
+    @cached_property
+    def write_unknown(self) -> "Writer":
+        """Puts `n, v` into the pattern of an unknown."""
+        return self._writer(self.unknown)
+
+    def _writer(self, pattern: str) -> "Writer":
+        slots = {"{n}": "{0}", "{v}": "{1}", "{chain}": "{2}", "{expression}": "{2}"}
+        for slot, place in slots.items():
+            pattern = pattern.replace(slot, place)
+        return pattern.format
+
+    def pieces(self, name: str, expression: str, variable: str = "") -> Iterator[str]:
+        """Strings that hold every word and mark of statements, in every spacing."""
+        v = variable or name
+        texts = [
+            self.plan.format(n=name, expression=expression),
+            self.step.format(n=name, v=v, chain=f"{expression} = {v}"),
+            self.unknown.format(n=name, v=v),
+            self.given.format(n=name, value="12", equation=f"{expression} = {v}"),
+            self.solve.format(equation=f"{v} = {expression}"),
+            self.check.format(equation=f"{expression} = {v}"),
+            self.retract,
+        ]
+        texts += [self.answer.format(value=2 * str(digit)) for digit in range(10)]
+        texts += [f"= {2 * str(digit)}" for digit in range(10)]
+        for text in texts:
+            yield from (text, " " + text)
+        yield f" {THINK} a {END_THINK} {ANSWER} 1 {END_ANSWER}"
+        yield f"{THINK} {END_THINK} {ANSWER} {END_ANSWER}"
+
+
+Writer = Callable[..., str]
+
 
 def write_trace(statements: Iterable[Statement], grammar: TraceGrammar) -> str:
-    """The statements in words, with one space between them."""
-    return " ".join(_write_statement(statement, grammar) for statement in statements)
+    """The statements in words, as a completion: with the joiner before each."""
+    return "".join(grammar.joiner + _write_statement(statement, grammar) for statement in statements)
 
 
 def _write_statement(statement: Statement, grammar: TraceGrammar) -> str:
@@ -110,11 +221,25 @@ def _write_statement(statement: Statement, grammar: TraceGrammar) -> str:
         case Plan(name, expression):
             return grammar.plan.format(n=name, expression=write_expression(expression))
         case Step(name, variable, chain):
-            return grammar.step.format(n=name, v=variable, chain=" = ".join(map(write_expression, chain)))
+            return grammar.step.format(n=name, v=variable, chain=_write_chain(chain))
+        case Unknown(name, variable):
+            return grammar.unknown.format(n=name, v=variable)
+        case Given(name, value, chain):
+            return grammar.given.format(n=name, value=value, equation=_write_chain(chain))
+        case Solve(chain):
+            return grammar.solve.format(equation=_write_chain(chain))
+        case Check(chain):
+            return grammar.check.format(equation=_write_chain(chain))
+        case Retract():
+            return grammar.retract
         case Answer(value):
             return grammar.answer.format(value=value)
         case Malformed(text):
             return text
+
+
+def _write_chain(chain: Iterable[Expression]) -> str:
+    return " = ".join(map(write_expression, chain))
 
 
 def write_expression(expression: Expression) -> str:
@@ -122,9 +247,10 @@ def write_expression(expression: Expression) -> str:
     if not isinstance(expression, Binary):
         return str(expression)
     left, right = write_expression(expression.left), write_expression(expression.right)
-    if expression.sign == "*" and _is_sum(expression.left):
+    is_product = expression.sign in "*/"
+    if is_product and _is_sum(expression.left):
         left = f"( {left} )"
-    if _is_sum(expression.right) or (expression.sign == "*" and isinstance(expression.right, Binary)):
+    if (is_product and isinstance(expression.right, Binary)) or _is_sum(expression.right):
         right = f"( {right} )"
     return f"{left} {expression.sign} {right}"
 
@@ -133,33 +259,62 @@ def _is_sum(expression: Expression) -> bool:
     return isinstance(expression, Binary) and expression.sign in "+-"
 
 
-def read_trace(text: str, grammar: TraceGrammar) -> list[Statement] | None:
+def read_trace(text: str, grammar: TraceGrammar, form: str = "steps") -> list[Statement] | None:
     """The statements of a text of any kind, or None if it is too long to be a solution."""
     if len(text) > MOST_CHARACTERS:
         return None
+    if form == "think":
+        return _read_tags(text, grammar)
     ends = _statement_ends(grammar.statement_end)
     pieces = (" ".join(piece.split()) for piece in ends.split(text))
     return [_read_statement(piece, grammar) for piece in pieces if piece]
 
 
+def _read_tags(text: str, grammar: TraceGrammar) -> list[Statement]:
+    """`<think> statements </think> <answer> value </answer>`, each tag once, and nothing outside."""
+    tags = (THINK, END_THINK, ANSWER, END_ANSWER)
+    places = [text.find(tag) for tag in tags]
+    if -1 in places or places != sorted(places) or any(text.count(tag) != 1 for tag in tags):
+        return [Malformed(text[:200])]
+    outside = text[: places[0]] + text[places[1] + len(END_THINK) : places[2]] + text[places[3] + len(END_ANSWER) :]
+    inside = read_trace(text[places[0] + len(THINK) : places[1]], grammar)
+    assert inside is not None
+    if outside.strip():
+        inside.append(Malformed(outside.strip()[:200]))
+    return [*inside, Answer(_read_whole(text[places[2] + len(ANSWER) : places[3]].strip()))]
+
+
 @lru_cache(maxsize=64)
 def _statement_ends(mark: str) -> re.Pattern[str]:
-    return re.compile(re.escape(mark) + r"(?=\s|$)")
+    """The mark that ends a statement; a mark of ASCII only before a space, so that it may stand within a number."""
+    return re.compile(re.escape(mark) + (r"(?=\s|$)" if mark.isascii() else ""))
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """One kind of statement: the words it begins with, and its regular expression."""
+
+    kind: str
+    head: str
+    pattern: re.Pattern[str]
 
 
 @lru_cache(maxsize=64)
-def _patterns(grammar: TraceGrammar) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """Regular expressions of plan, step and answer, without the mark that ends them."""
-    name = r"(?P<n>[^=<>:;]{1,200}?)"
+def _readers(grammar: TraceGrammar) -> tuple[_Reader, ...]:
+    """The kinds of statements in the order in which they are tried, without the mark that ends them.
+
+    A step comes last: where it has few words of its own, most statements look like one.
+    """
     slots = {
-        "{n}": name,
-        "{expression}": r"(?P<expression>[^=<>:;]{1,2000})",
-        "{chain}": r"(?P<chain>[^<>:;]{1,4000})",
-        "{value}": r"(?P<value>.{1,100})",
+        "{n}": r"(?P<n>[^=<>:;?]{1,200}?)",
+        "{expression}": r"(?P<expression>[^=<>:;?]{1,2000})",
+        "{chain}": r"(?P<chain>[^<>:;?]{1,4000})",
+        "{equation}": r"(?P<equation>[^<>:;?]{1,4000})",
     }
 
-    def compiled(pattern: str) -> re.Pattern[str]:
-        body = " ".join(pattern.removesuffix(grammar.statement_end).split())
+    def compiled(kind: str) -> _Reader:
+        body = " ".join(getattr(grammar, kind).removesuffix(grammar.statement_end).split())
+        slots["{value}"] = r"(?P<value>.{1,100})" if kind == "answer" else r"(?P<value>[0-9]{1,20})"
         parts = re.split(r"(\{\w+\})", body)
         seen_variable = False
         result = ""
@@ -169,32 +324,50 @@ def _patterns(grammar: TraceGrammar) -> tuple[re.Pattern[str], re.Pattern[str], 
                 seen_variable = True
             else:
                 result += slots.get(part, re.escape(part))
-        return re.compile(result, re.ASCII)
+        return _Reader(kind, parts[0], re.compile(result, re.ASCII))
 
-    return compiled(grammar.plan), compiled(grammar.step), compiled(grammar.answer)
+    return tuple(map(compiled, ("answer", "retract", "plan", "unknown", "given", "solve", "check", "step")))
 
 
 def _read_statement(text: str, grammar: TraceGrammar) -> Statement:
-    plan, step, answer = _patterns(grammar)
-    if found := answer.fullmatch(text):
-        return Answer(_read_whole(found["value"].strip()))
-    if found := plan.fullmatch(text):  # before steps: a plan may be a step's pattern with a word before it
-        expression = read_expression(found["expression"])
-        if expression is not None:
-            return Plan(found["n"].strip(), expression)
-    elif found := step.fullmatch(text):
-        chain = [read_expression(part) for part in found["chain"].split("=")]
-        name = found["n"].strip()
-        if all(part is not None for part in chain):
-            variable = found["v"] if grammar.has_variables else name
-            return Step(name, variable, tuple(part for part in chain if part is not None))
+    for reader in _readers(grammar):
+        if text.startswith(reader.head) and (found := reader.pattern.fullmatch(text)):
+            statement = _statement_of(reader.kind, found, grammar)
+            if statement is not None:
+                return statement
     return Malformed(text)
+
+
+def _statement_of(kind: str, found: re.Match[str], grammar: TraceGrammar) -> Statement | None:
+    """The statement that a pattern found, or None if an expression in it is none."""
+    groups = found.groupdict()
+    name = (groups.get("n") or "").strip()
+    variable = groups.get("v") or name
+    chain = [read_expression(part) for part in (groups.get("chain") or groups.get("equation") or "").split("=")]
+    whole = tuple(part for part in chain if part is not None)
+    is_read = len(whole) == len(chain)
+    if kind == "step":
+        return Step(name, variable, whole) if is_read else None
+    if kind == "plan":
+        expression = read_expression(groups["expression"])
+        return None if expression is None else Plan(name, expression)
+    if kind == "unknown":
+        return Unknown(name, variable)
+    if kind == "answer":
+        return Answer(_read_whole(groups["value"].strip()))
+    if kind == "retract":
+        return Retract()
+    if not is_read or len(whole) < 2:
+        return None
+    if kind == "given":
+        return Given(name, _read_whole(groups["value"]), whole)
+    return Solve(whole) if kind == "solve" else Check(whole)
 
 
 def read_expression(text: str) -> Expression | None:
     """The tree of `2 * ( k + B )`, or None if the text is not an expression. Names may have several words."""
     tokens = [token for piece in _SIGNS.split(text) if (token := piece.strip())]
-    if not tokens or sum(token not in "()+-*" for token in tokens) > MOST_OPERANDS:
+    if not tokens or sum(token not in "()+-*/" for token in tokens) > MOST_OPERANDS:
         return None
     value, end = _read_sum(tokens, 0, 0)
     return value if end == len(tokens) else None
@@ -211,9 +384,9 @@ def _read_sum(tokens: list[str], at: int, depth: int) -> tuple[Expression | None
 
 def _read_product(tokens: list[str], at: int, depth: int) -> tuple[Expression | None, int]:
     value, at = _read_operand(tokens, at, depth)
-    while value is not None and at < len(tokens) and tokens[at] == "*":
+    while value is not None and at < len(tokens) and tokens[at] in "*/":
         right, end = _read_operand(tokens, at + 1, depth)
-        value = None if right is None else Binary("*", value, right)
+        value = None if right is None else Binary(tokens[at], value, right)
         at = end
     return value, at
 
@@ -225,7 +398,7 @@ def _read_operand(tokens: list[str], at: int, depth: int) -> tuple[Expression | 
     if token == "(":
         value, at = _read_sum(tokens, at + 1, depth + 1)
         return (value, at + 1) if at < len(tokens) and tokens[at] == ")" else (None, at)
-    if token in ")+-*":
+    if token in ")+-*/":
         return None, at
     if token[0] in "0123456789":
         return _read_whole(token), at + 1
@@ -259,25 +432,51 @@ def substitute(expression: Expression, values: Mapping[str, Expression]) -> Expr
 
 
 def number_of(expression: Expression, modulus: int | None) -> int | None:
-    """The value of an expression of numbers, or None if it has a name in it."""
+    """The value of an expression of numbers; None if it has a name in it, or divides with a remainder."""
     if isinstance(expression, Binary):
         left, right = number_of(expression.left, modulus), number_of(expression.right, modulus)
         return None if left is None or right is None else combine(expression.sign, left, right, modulus)
     return expression if isinstance(expression, int) else None
 
 
-def combine(sign: str, left: int, right: int, modulus: int | None) -> int:
-    """`left sign right`, counted modulo `modulus` if there is one."""
+def combine(sign: str, left: int, right: int, modulus: int | None) -> int | None:
+    """`left sign right`, counted modulo `modulus` if there is one; None for a division with a remainder."""
+    if sign == "/":
+        return left // right if modulus is None and right and not left % right else None
     result = left + right if sign == "+" else left - right if sign == "-" else left * right
     return result if modulus is None else result % modulus
 
 
-def reduced(expression: Expression, modulus: int | None) -> Expression:
-    """The expression of numbers with its first calculation done: `3 + 4 + 5` gives `7 + 5`."""
-    if not isinstance(expression, Binary):
-        return expression
-    if isinstance(expression.left, int) and isinstance(expression.right, int):
-        return combine(expression.sign, expression.left, expression.right, modulus)
-    if isinstance(expression.left, Binary):
-        return Binary(expression.sign, reduced(expression.left, modulus), expression.right)
-    return Binary(expression.sign, expression.left, reduced(expression.right, modulus))
+def linear_of(expression: Expression, forms: Mapping[str, Linear]) -> Linear | None:
+    """The expression as a * x + b, given the forms of the names in it; None if it is no such thing."""
+    if isinstance(expression, int):
+        return Linear(0, expression)
+    if isinstance(expression, str):
+        return forms.get(expression)
+    left, right = linear_of(expression.left, forms), linear_of(expression.right, forms)
+    if left is None or right is None:
+        return None
+    if expression.sign == "+":
+        return Linear(left.a + right.a, left.b + right.b)
+    if expression.sign == "-":
+        return Linear(left.a - right.a, left.b - right.b)
+    if expression.sign == "*":
+        if left.a and right.a:
+            return None
+        return Linear(left.a * right.b + right.a * left.b, left.b * right.b)
+    if right.a or not right.b or left.a % right.b or left.b % right.b:
+        return None
+    return Linear(left.a // right.b, left.b // right.b)
+
+
+def size_of(expression: Expression) -> int:
+    """How many operands an expression has."""
+    size = 0
+    waiting = [expression]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Binary):
+            waiting += (part.right, part.left)
+        else:
+            size += 1
+    return size
