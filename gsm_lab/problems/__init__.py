@@ -8,6 +8,7 @@ from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Pro
 from gsm_lab.problems.gsm_infinite import ForeignProblem, parse_gsm_infinite, read_gsm_infinite
 from gsm_lab.problems.identity import LEVELS, Identities, identities, problem_id
 from gsm_lab.problems.mutations import MUTATIONS, mutate
+from gsm_lab.problems.padding import padded_problem
 from gsm_lab.problems.reader import read_problem, solve_text
 from gsm_lab.problems.render import render
 from gsm_lab.problems.solution import Style
@@ -42,6 +43,7 @@ __all__ = [
     "known_frames",
     "load_template",
     "mutate",
+    "padded_problem",
     "parse_gsm_infinite",
     "problem_id",
     "read_gsm_infinite",

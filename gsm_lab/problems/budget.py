@@ -193,7 +193,7 @@ def plan_for(spec: ProblemSpec) -> Plan:
     owed = WIDE if least_width > 0 else 0
     left = spec.op - 1
     if spec.depth is None:
-        heights = (ANY_HEIGHT,) if budget.owing(ANY_HEIGHT, owed, 0) >> left & 1 else ()
+        heights: tuple[int, ...] = (ANY_HEIGHT,) if budget.owing(ANY_HEIGHT, owed, 0) >> left & 1 else ()
     else:
         low, high = spec.depths
         heights = tuple(

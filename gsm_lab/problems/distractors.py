@@ -98,6 +98,8 @@ class _Names:
         self.taken = {node.name for node in needed}
         num_places = min(len(places), -(-(len(needed) + num) * 3 // (2 * items)) + 1)
         self.all_places = places
+        self.averages = 0.5 if (len(needed) + num) * 3 > 2 * len(places) * items else 0.0
+        """How many names are those of averages: counts have names enough, but for very long texts."""
         self.places = list(places[:num_places])
         top = needed[-1]
         self.asked_place = top.name.place
@@ -139,12 +141,13 @@ class _Names:
                 item = item + 1 if item + 1 < self.items else 0
                 if item == 0:
                     place = self.places[(self.places.index(place) + 1) % len(self.places)]
-                name = Quantity(place, item)
+                name = Quantity(place, item, name.each if item else not name.each and self.averages > 0)
         self.taken.add(name)
         return name
 
     def _guess(self, places: Sequence[int]) -> Quantity:
-        return Quantity(places[int(self.random() * len(places))], int(self.random() * self.items))
+        each = self.averages > 0 and self.random() < self.averages
+        return Quantity(places[int(self.random() * len(places))], int(self.random() * self.items), each)
 
     def _is_alike(self, name: Quantity) -> bool:
         return name.place == self.asked_place or name.item in self.asked_items

@@ -10,7 +10,7 @@ from random import Random
 
 from gsm_lab.errors import SpecError
 from gsm_lab.problems.distractors import num_distractors, with_distractors
-from gsm_lab.problems.graph import DependencyGraph, Node, Operation, Problem, Quantity
+from gsm_lab.problems.graph import DependencyGraph, Node, Problem, Quantity
 from gsm_lab.problems.numbers import Definition, Rules, draw_numbers, rules_for
 from gsm_lab.problems.spec import ProblemSpec
 from gsm_lab.problems.steer import steer
@@ -77,9 +77,9 @@ def _unknown(skeleton: Skeleton, rng: Random) -> int:
     depends[unknown] = True
     for number in range(len(parents_of) - 1, -1, -1):
         parents = parents_of[number]
-        depends[number] = depends[number] or any([depends[parent] for parent in parents])
+        depends[number] = depends[number] or any(depends[parent] for parent in parents)
         if skeleton.totals[number] == NESTED and any(
-            [depends[parents[at]] and depends[parents[at + 1]] for at in range(0, len(parents), 2)]
+            depends[parents[at]] and depends[parents[at + 1]] for at in range(0, len(parents), 2)
         ):
             skeleton.totals[number] = 1
     return unknown

@@ -232,8 +232,8 @@ def _mark_statement(statement: Statement, marks: _Marks) -> None:
         case Answer():
             if marks.exercise.asked_name not in marks.defined:
                 marks.error("used_before_defined", "answer", "it is given before the asked quantity is computed")
-        case _:
-            marks.error("malformed", f"{statement.text[:60]!r}", "this is not a statement of the solution's grammar")
+        case Malformed(text):
+            marks.error("malformed", f"{text[:60]!r}", "this is not a statement of the solution's grammar")
 
 
 def _mark_plan(plan: Plan, marks: _Marks) -> None:
@@ -417,7 +417,7 @@ def _mark_chain(step: Step, definition: Expression, marks: _Marks) -> bool:
 
 
 def _mark_forms(step: Step, definition: Expression, form: Linear | None, marks: _Marks) -> bool:
-    """Whether every link is the quantity's form in the unknown and follows from the one before, the last written out."""
+    """Whether every link is the quantity's form in the unknown and follows from the one before; the last is short."""
     problem, name_of = marks.exercise.problem, dict(enumerate(marks.exercise.names))
     if step.name == marks.exercise.asked_name:
         marks.error("wrong_operation", step.name, "its value is not told: it is the unknown")

@@ -154,7 +154,7 @@ def define(
     """A definition from these parents with its value from the least to `cap`, or None if there is none."""
     minus = 0
     if len(parents) == 1:
-        chosen = (parents[0],)
+        chosen: tuple[int, ...] = (parents[0],)
         value = values[parents[0]]
     elif len(parents) == 2:  # by far the most frequent; `_group` would do the same
         one, other = parents

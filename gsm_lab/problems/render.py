@@ -7,8 +7,8 @@ from random import Random
 from gsm_lab.errors import TemplateError
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.graph import IMPLICIT, Problem, Quantity
-from gsm_lab.problems.spec import PLACES
 from gsm_lab.problems.solution import Style, write_solution
+from gsm_lab.problems.spec import PLACES
 from gsm_lab.problems.template import Template
 from gsm_lab.problems.trace import LETTERS, VARIABLES
 
@@ -99,7 +99,7 @@ def _place_of_given(problem: Problem, sentences: Sequence[int], order: str, rand
     """Where the sentence goes that tells the given value: anywhere, or beside the definition of what it is about."""
     if order == "shuffled":
         return int(random() * (len(sentences) + 1))
-    if problem.given in sentences:
+    if problem.given is not None and problem.given in sentences:
         return list(sentences).index(problem.given) + (order == "computation")
     return len(sentences) if order == "computation" else 0
 

@@ -173,7 +173,7 @@ def write_solution(
                 continue
             form = forms[place]
             assert form is not None
-            if form.a or any([forms[parent].a for parent in nodes[place].parents]):  # type: ignore[union-attr]
+            if form.a or any(forms[parent].a for parent in nodes[place].parents):  # type: ignore[union-attr]
                 chain = form_chain_text(nodes[place], variables, forms, letter)
             else:
                 chain = chain_text(nodes[place], variables, values, None)

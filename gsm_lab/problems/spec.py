@@ -9,7 +9,7 @@ OPERATIONS = ("add", "subtract", "multiply", "divide")
 DISTRACTOR_KINDS = ("independent", "reachable", "dead_end")
 MOST_OP = 200
 MOST_WIDTH = 20
-MOST_DISTRACTORS = 5_000
+MOST_DISTRACTORS = 10_000
 DEFAULT_DISTRACTORS = (0, 4)
 REVERSE_ANSWERS = (1, 20)
 PLACES = 10
@@ -43,13 +43,13 @@ class ProblemSpec:
     width: Range | int = (0, 3)
     """Range of the largest number of parents, 0 to 20."""
     distractors: Range | int | None = None
-    """Fewest and most quantities that the answer does not depend on, 0 to 5000; (0, 4) if this and `facts` are None."""
+    """Fewest and most quantities that the answer does not depend on, 0 to 10000; (0, 4) if `facts` is None too."""
     distractor_kinds: tuple[str, ...] = DISTRACTOR_KINDS
     """Kinds of distractors, all equally likely. "independent": computed from constants and other distractors, each of
     which is used once at most; "reachable": computed from needed quantities too; "dead_end": computed from needed
     quantities, alike in name to the asked quantity, and used by nothing."""
     facts: Range | int | None = None
-    """Instead of `distractors`: fewest and most facts in the text, 1 to 5000. Distractors fill it up to a number drawn
+    """Instead of `distractors`: fewest and most facts in the text, 1 to 10000. Distractors fill it up to a number drawn
     from here, whatever `op` is, so that deeper problems need not be longer ones. A text that needs more facts than that
     has no distractors."""
     implicit_totals: float = 0.2
@@ -113,11 +113,12 @@ class ProblemSpec:
             raise SpecError("distractor_kinds is empty and distractors are not: name a kind, or ask for none.")
         self._check_operations()
         self._check_values()
-        if self.most_quantities > self.num_places * self.items:
+        if self.most_quantities > 2 * self.num_places * self.items or self.op > self.num_places * self.items:
             raise SpecError(
                 f"op={self.op}, distractors={self.distractors}, facts={self.facts} and places={self.places}, "
-                f"items={self.items} contradict each other: there may be {self.most_quantities} quantities and there "
-                f"are {self.num_places * self.items} names; raise places or items, or ask for less."
+                f"items={self.items} contradict each other: there may be {self.most_quantities} quantities, "
+                f"{self.op} of them needed, and there are {self.num_places * self.items} names, and as many for "
+                f"averages; raise places or items, or ask for less."
             )
 
     @property

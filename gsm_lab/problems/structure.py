@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from math import isqrt
 from random import Random
 
-from gsm_lab.problems.budget import ANY_HEIGHT, WIDE, plan_for
+from gsm_lab.problems.budget import ANY_HEIGHT, WIDE, Budget, plan_for
 from gsm_lab.problems.spec import ProblemSpec
 
 FLAT, NESTED = 1, 2
@@ -83,8 +83,7 @@ def draw_skeleton(spec: ProblemSpec, rng: Random) -> Skeleton:
         if num_new == 1:
             budgets.append(rest)
         else:
-            budgets += _shares(rest, num_new, budget.within(height), lambda others: budget.within(height, others),
-                               budget.owing(height, owes, 0), random)  # fmt: skip
+            budgets += _shares(rest, num_new, height, owes, budget, random)
         owed.append(owes)
         owed += [0] * (num_new - 1)
         heights += [height] * num_new
@@ -109,23 +108,21 @@ def _reused(num_parents: int, waiting: range, reuse: float, random: Callable[[],
     return list(chosen)
 
 
-def _shares(
-    rest: int, num: int, plain: int, shared: Callable[[int], int], first: int, random: Callable[[], float]
-) -> list[int]:
+def _shares(rest: int, num: int, height: int, owes: int, budget: Budget, random: Callable[[], float]) -> list[int]:
     """`rest` split among `num` parents at random, each share a budget that its parent can spend.
 
-    The first takes one of the budgets `first`, the others of `plain`; `shared(n)` can be split among n of the others.
+    The first parent takes on what is owed.
     """
     shares = []
-    allowed = first
+    allowed = budget.owing(height, owes, 0)
     for others in range(num - 1, 0, -1):
-        possible = shared(others)
+        possible = budget.within(height, others)
         share = int(random() * (rest + 1))
         while not (allowed >> share & 1 and possible >> (rest - share) & 1):
             share = share + 1 if share < rest else 0
         shares.append(share)
         rest -= share
-        allowed = plain
+        allowed = budget.within(height)
     shares.append(rest)
     return shares
 

@@ -134,7 +134,7 @@ class Template:
 
     @cached_property
     def fact_writers(self) -> Mapping[Operation, tuple[Fact, bool]]:
-        """For every stated operation, what puts `x, c, g, plus, minus` into words, and whether x begins the sentence."""
+        """For every stated operation, what puts `x, c, g, plus, minus` into words, and whether x begins it."""
         return {operation: self._writer(f"facts.{kind}") for operation, kind in _KIND_OF.items()}
 
     @cached_property
@@ -380,7 +380,7 @@ def _nouns_in(
         return brought[nouns["name"]]
     raise TemplateError(
         f"{frames_path.name} speaks {language!r} and {context_path.name} has nouns in {nouns.get('language', 'en')!r}: "
-        f"write a context in {language!r} (language = {language!r}), or add a table nouns.{nouns['name']} to the frames."
+        f"write a context in {language!r} (language = {language!r}), or add nouns.{nouns['name']} to the frames."
     )
 
 
@@ -420,7 +420,7 @@ def _check_patterns(template: Template, words: Mapping[str, Any]) -> None:
             slots = {slot for _, slot, _, _ in string.Formatter().parse(pattern) if slot is not None}
             allowed = wanted | (known_nouns if table in ("names", "short_names", "prompt") else set())
             if kind == "modulus":
-                allowed = {"m"}
+                allowed = frozenset("m")
             if not wanted <= slots <= allowed:
                 raise TemplateError(
                     f"frames {template.frames!r}: {table}.{kind} = {pattern!r} has the slots {sorted(slots)}: "
