@@ -164,6 +164,7 @@ class Plan:
     owed: int
 
 
+@lru_cache(maxsize=1024)
 def shapes_for(spec: ProblemSpec) -> tuple[Shape, ...]:
     """The definitions with parents that the settings allow, with their weights in the draw."""
     add, subtract, multiply, divide = (name in spec.operations for name in ("add", "subtract", "multiply", "divide"))

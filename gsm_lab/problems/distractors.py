@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 from random import Random
 
-from gsm_lab.problems.budget import shapes_for
-from gsm_lab.problems.graph import IMPLICIT, Node, Operation, Quantity
-from gsm_lab.problems.numbers import Rules, define
+from gsm_lab.problems.budget import Shape, shapes_for
+from gsm_lab.problems.graph import IMPLICIT, Node, Operation, Quantity, counts_of
+from gsm_lab.problems.numbers import Definition, Rules, define
 from gsm_lab.problems.spec import ProblemSpec
+
+_CONSTANT_WEIGHT = 2.0
+"""How often an independent distractor is a constant, beside the weights of other definitions."""
 
 
 def num_distractors(spec: ProblemSpec, needed: Sequence[Node], rng: Random) -> int:
@@ -19,71 +22,70 @@ def num_distractors(spec: ProblemSpec, needed: Sequence[Node], rng: Random) -> i
     return max(0, low + int(rng.random() * (high - low + 1)) - num_stated)
 
 
-def with_distractors(
-    needed: list[Node], values: list[int], num: int, places: Sequence[int], spec: ProblemSpec, rules: Rules, rng: Random
-) -> list[Node]:
-    """The needed quantities, the last of them the problem's top, and `num` distractors behind them.
+def add_distractors(
+    nodes: list[Node], values: list[int], num: int, places: Sequence[int], spec: ProblemSpec, rules: Rules, rng: Random
+) -> None:
+    """Append `num` distractors to the needed quantities, the last of which is the problem's top, and to their values.
 
     `places` are those that no total is about; the first ones are used first.
     """
     random = rng.random
-    nodes = list(needed)
-    values = list(values)
-    names = _Names(needed, places, spec.items, num, random)
-    rooted = list(range(len(needed)))  # what reachable distractors are computed from
+    names = _Names(nodes, places, spec.items, num, random)
+    num_needed = len(nodes)
+    rooted = list(range(num_needed))  # what reachable distractors are computed from
     alone: list[int] = []  # independent distractors that nothing uses yet
-    shapes = [(0, True, 2.0), *shapes_for(spec)]
-    for _ in range(num):
-        kind = spec.distractor_kinds[int(random() * len(spec.distractor_kinds))]
-        sources = alone if kind == "independent" else range(len(needed)) if kind == "dead_end" else rooted
-        num_parents, has_constant = _shape(shapes, 0 if kind == "independent" else 1, len(sources), random)
-        number = len(nodes)
-        node = None
-        if num_parents:
-            parents = _sample(sources, num_parents, random)
-            drawn = define(parents, has_constant, rules.greatest, values, None, rules, random)
-            if drawn is not None:
-                node = Node(names.take(kind), drawn.operation, drawn.constant, drawn.parents, drawn.minus)
-                value = drawn.value
-                if kind == "independent":
-                    alone = [number for number in alone if number not in parents]
-        if node is None and kind != "independent":  # a copy is always in range
-            parents = _sample(sources, 1, random)
-            node = Node(names.take(kind), Operation.COPY, None, tuple(parents))
-            value = values[parents[0]]
-        elif node is None:
-            value = rules.first + int(random() * (rules.last - rules.first + 1))
-            node = Node(names.take(kind), Operation.CONSTANT, value)
-        if kind == "independent":
+    kinds = spec.distractor_kinds
+    shapes = shapes_for(spec)
+    for number in range(num_needed, num_needed + num):
+        kind = kinds[int(random() * len(kinds))]
+        is_independent = kind == "independent"
+        sources = alone if is_independent else rooted
+        num_sources = num_needed if kind == "dead_end" else len(sources)
+        drawn = None
+        if num_sources:
+            num_parents, has_constant = _shape(shapes, is_independent, num_sources, random)
+            if num_parents:
+                parents = _sample(sources, num_sources, num_parents, random)
+                drawn = define(parents, has_constant, rules.greatest, values, None, rules, random)
+                if drawn is None and not is_independent:  # a copy is always in range
+                    drawn = Definition(Operation.COPY, None, (parents[0],), 0, values[parents[0]])
+        if drawn is None:
+            number_told = rules.first + int(random() * (rules.last - rules.first + 1))
+            drawn = Definition(Operation.CONSTANT, number_told, (), 0, number_told)
+        operation, constant, chosen, minus, value, _ = drawn
+        if is_independent:
+            for parent in chosen:
+                alone.remove(parent)
             alone.append(number)
         elif kind == "reachable":
             rooted.append(number)
-        nodes.append(node)
+        nodes.append(Node(names.take(kind), operation, constant, chosen, minus))
         values.append(value)
-    return nodes
 
 
-def _shape(
-    shapes: Sequence[tuple[int, bool, float]], fewest: int, most: int, random: Callable[[], float]
-) -> tuple[int, bool]:
+def _shape(shapes: Sequence[Shape], may_be_constant: bool, most: int, random: Callable[[], float]) -> tuple[int, bool]:
     """The number of parents, and whether there is a constant."""
-    possible = [shape for shape in shapes if fewest <= shape[0] <= most]
-    if not possible:
-        return 0, True
-    chosen = random() * sum([weight for _, _, weight in possible])
-    for parents, constant, weight in possible:
-        chosen -= weight
-        if chosen < 0:
-            return parents, constant
-    return possible[-1][0], possible[-1][1]
+    total = _CONSTANT_WEIGHT if may_be_constant else 0.0
+    for parents, _, weight in shapes:
+        if parents <= most:
+            total += weight
+    chosen = random() * total
+    for parents, constant, weight in shapes:
+        if parents <= most:
+            chosen -= weight
+            if chosen < 0:
+                return parents, constant
+    return (0, True) if may_be_constant else (1, False)
 
 
-def _sample(sources: Sequence[int], num: int, random: Callable[[], float]) -> list[int]:
+def _sample(sources: Sequence[int], most: int, num: int, random: Callable[[], float]) -> list[int]:
+    """`num` different ones of the first `most` sources."""
+    first = sources[int(random() * most)]
     if num == 1:
-        return [sources[int(random() * len(sources))]]
-    chosen: dict[int, None] = {}
+        return [first]
+    chosen = {first: None}
     while len(chosen) < num:
-        chosen[sources[int(random() * len(sources))]] = None
+        chosen[sources[int(random() * most)]] = None
     return list(chosen)
 
 
@@ -95,59 +97,66 @@ class _Names:
     ) -> None:
         self.random = random
         self.items = items
-        self.taken = {node.name for node in needed}
-        num_places = min(len(places), -(-(len(needed) + num) * 3 // (2 * items)) + 1)
+        self.taken = {node[0] for node in needed}
+        size = len(needed) + num
         self.all_places = places
-        self.averages = 0.5 if (len(needed) + num) * 3 > 2 * len(places) * items else 0.0
+        self.num_places = min(len(places), -(-size * 3 // (2 * items)) + 1)
+        """The places that are used first."""
+        self.averages = 0.5 if size * 3 > 2 * len(places) * items else 0.0
         """How many names are those of averages: counts have names enough, but for very long texts."""
-        self.places = list(places[:num_places])
         top = needed[-1]
-        self.asked_place = top.name.place
-        if top.name.item is None:
-            self.asked_items = {item for parent in top.parents if (item := needed[parent].name.item) is not None}
-        else:
-            self.asked_items = {top.name.item}
+        place, item, _ = top[0]
+        self.asked_place = place
+        self.asked_items = [item] if item is not None else [needed[parent][0][1] for parent in top[3]]
 
     def take(self, kind: str) -> Quantity:
         """A name that nothing has; the wish for likeness is dropped where no such name is free."""
-        if kind != "independent":
-            for _ in range(8):
-                name = self._guess(self.places)
-                if name not in self.taken and self._is_alike(name) == (kind == "dead_end"):
-                    self.taken.add(name)
-                    return name
-            suited = [
-                name
-                for place in self.all_places
-                for item in range(self.items)
-                if (name := Quantity(place, item)) not in self.taken and self._is_alike(name) == (kind == "dead_end")
-            ]
-            if suited:
-                name = suited[int(self.random() * len(suited))]
-                self.taken.add(name)
-                return name
-        return self._any()
-
-    def _any(self) -> Quantity:
-        name = self._guess(self.places)
-        tries = 0
-        while name in self.taken:
-            tries += 1
-            if tries < 8:
-                name = self._guess(self.places)
-            else:  # go through all names from there on
-                place, item = name.place, name.item
-                assert item is not None
-                item = item + 1 if item + 1 < self.items else 0
-                if item == 0:
-                    place = self.places[(self.places.index(place) + 1) % len(self.places)]
-                name = Quantity(place, item, name.each if item else not name.each and self.averages > 0)
-        self.taken.add(name)
+        random, taken = self.random, self.taken
+        if kind == "independent":
+            name = self._any()
+        else:
+            is_dead_end = kind == "dead_end"
+            for _ in range(6):
+                name = self._guess()
+                if is_dead_end and name[1] not in self.asked_items:
+                    name = name._replace(item=self.asked_items[int(random() * len(self.asked_items))])
+                if name not in taken and self._is_alike(name) == is_dead_end:
+                    break
+            else:
+                name = self._suited(is_dead_end) or self._any()
+        taken.add(name)
         return name
 
-    def _guess(self, places: Sequence[int]) -> Quantity:
-        each = self.averages > 0 and self.random() < self.averages
-        return Quantity(places[int(self.random() * len(places))], int(self.random() * self.items), each)
+    def _suited(self, is_alike: bool) -> Quantity | None:
+        """Any free name that is alike to what is asked for, or is not."""
+        names = [Quantity(place, item) for place in self.all_places for item in range(self.items)]
+        names = [name for name in names if name not in self.taken and self._is_alike(name) == is_alike]
+        return names[int(self.random() * len(names))] if names else None
+
+    def _any(self) -> Quantity:
+        """Any free name: a guess, or the next free one after it."""
+        for _ in range(8):
+            name = self._guess()
+            if name not in self.taken:
+                return name
+        place, item, each = name
+        at = self.all_places.index(place)
+        assert item is not None
+        while name in self.taken:
+            item += 1
+            if item == self.items:
+                item, at = 0, at + 1
+            if at == len(self.all_places):
+                at, each = 0, not each and self.averages > 0
+            name = Quantity(self.all_places[at], item, each)
+        return name
+
+    def _guess(self) -> Quantity:
+        place = self.all_places[int(self.random() * self.num_places)]
+        item = int(self.random() * self.items)
+        if self.averages and self.random() < self.averages:
+            return Quantity(place, item, True)
+        return counts_of(self.items)[place * self.items + item]
 
     def _is_alike(self, name: Quantity) -> bool:
-        return name.place == self.asked_place or name.item in self.asked_items
+        return name[0] == self.asked_place or name[1] in self.asked_items

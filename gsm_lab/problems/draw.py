@@ -5,12 +5,11 @@ drawn in vain but numbers, where settings leave no other way; `draw_counted` say
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from random import Random
 
 from gsm_lab.errors import SpecError
-from gsm_lab.problems.distractors import num_distractors, with_distractors
-from gsm_lab.problems.graph import DependencyGraph, Node, Problem, Quantity
+from gsm_lab.problems.distractors import add_distractors, num_distractors
+from gsm_lab.problems.graph import DependencyGraph, Node, Problem, Quantity, counts_of
 from gsm_lab.problems.numbers import Definition, Rules, draw_numbers, rules_for
 from gsm_lab.problems.spec import ProblemSpec
 from gsm_lab.problems.steer import steer
@@ -98,22 +97,21 @@ def _assemble(
     last = len(definitions) - 1
     nodes: list[Node] = []
     values: list[int] = []
-    for number in range(last, -1, -1):
-        operation, constant, parents, minus, value, _ = definitions[number]
-        nodes.append(Node(names[number], operation, constant, tuple([last - parent for parent in parents]), minus))
+    for (operation, constant, parents, minus, value, _), name in zip(
+        reversed(definitions), reversed(names), strict=True
+    ):
+        if parents:
+            parents = tuple([last - parent for parent in parents])
+        nodes.append(Node(name, operation, constant, parents, minus))
         values.append(value)
     num = num_distractors(spec, nodes, rng)
     if num:
-        nodes = with_distractors(nodes, values, num, places, spec, rules, rng)
+        add_distractors(nodes, values, num, places, spec, rules, rng)
     graph = DependencyGraph(tuple(nodes))
+    needed = list(range(last + 1))
     if not unknown:  # with op 1 the given quantity is the asked one: a forward problem
-        return Problem(graph, last, spec.modulus)
-    return Problem(graph, last - unknown, None, last)
-
-
-@lru_cache(maxsize=64)
-def _all_places(num: int) -> tuple[int, ...]:
-    return tuple(range(num))
+        return Problem.with_values(graph, values, needed, last, spec.modulus, None)
+    return Problem.with_values(graph, values, needed, last - unknown, None, last)
 
 
 def _names(skeleton: Skeleton, spec: ProblemSpec, rng: Random) -> tuple[list[int], list[Quantity]]:
@@ -122,32 +120,32 @@ def _names(skeleton: Skeleton, spec: ProblemSpec, rng: Random) -> tuple[list[int
     The places in use come first: where there are few quantities there are few, so that texts hang together.
     """
     random = rng.random
-    places = list(_all_places(spec.num_places))
+    num_places, items, num_totals = spec.num_places, spec.items, skeleton.num_totals
     size = len(skeleton.parents)
-    num_used = max(1, min(len(places), (size + spec.most_distractors) // 4 + 1)) + skeleton.num_totals
-    for at in range(min(num_used, len(places) - 1)):  # the first places of a random order
-        other = at + int(random() * (len(places) - at))
+    num_used = max(1, min(num_places, (size + spec.most_distractors) // 4 + 1)) + num_totals
+    places = list(range(num_places))
+    for at in range(min(num_used, num_places - 1)):  # the first places of a random order
+        other = at + int(random() * (num_places - at))
         places[at], places[other] = places[other], places[at]
-    items = spec.items
-    names: list[Quantity] = []
-    if not skeleton.num_totals:
+    if not num_totals:
         return places, _free_names(size, places, items, num_used, random)
-    closed = places[: skeleton.num_totals]
-    places = places[skeleton.num_totals :]
-    home = skeleton.home
-    num_free = size - skeleton.num_totals - sum([total >= 0 for total in home])
-    free = _free_names(num_free, places, items, num_used - skeleton.num_totals, random)
+    closed = places[:num_totals]
+    places = places[num_totals:]
+    home, totals = skeleton.home, skeleton.totals
+    num_free = size - num_totals - sum([total >= 0 for total in home])
+    free = _free_names(num_free, places, items, num_used - num_totals, random)
+    names: list[Quantity] = []
     place_of: dict[int, int] = {}
     kinds: dict[int, list[int]] = {}
-    for number, kind in enumerate(skeleton.totals):
+    for number, kind in enumerate(totals):
+        total = home[number]
         if kind:
             place_of[number] = closed.pop()
             kinds[number] = rng.sample(range(items), len(skeleton.parents[number]) // (2 if kind == NESTED else 1))
             names.append(Quantity(place_of[number], None, kind == NESTED))
-        elif home[number] >= 0:
-            total = home[number]
+        elif total >= 0:
             at = number - skeleton.parents[total][0]
-            is_nested = skeleton.totals[total] == NESTED
+            is_nested = totals[total] == NESTED
             item = kinds[total][at // 2 if is_nested else at]
             names.append(Quantity(place_of[total], item, is_nested and at % 2 == 1))
         else:
@@ -159,12 +157,12 @@ def _free_names(
     num: int, places: Sequence[int], items: int, num_places: int, random: Callable[[], float]
 ) -> list[Quantity]:
     """So many different names, in the first places, or in more of them if those do not hold enough."""
-    room = max(num_places, -(-num // items)) * items
-    room = min(room, len(places) * items)
+    room = min(max(num_places, -(-num // items)), len(places)) * items
     taken: dict[int, None] = {}
     while len(taken) < num:
         code = int(random() * room)
         while code in taken:
             code = code + 1 if code + 1 < room else 0
         taken[code] = None
-    return [Quantity(places[code // items], code % items) for code in taken]
+    counts = counts_of(items)
+    return [counts[places[code // items] * items + code % items] for code in taken]

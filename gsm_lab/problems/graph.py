@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from gsm_lab.errors import GraphError
@@ -25,6 +25,12 @@ class Quantity(NamedTuple):
     def is_total(self) -> bool:
         """Whether this is what an implicit total computes, flat or nested."""
         return self.item is None
+
+
+@lru_cache(maxsize=16)
+def counts_of(items: int) -> tuple[Quantity, ...]:
+    """The counts of `items` items in 1,000 places, ready made: that of an item at `place * items + item`."""
+    return tuple(Quantity(place, item) for place in range(1000) for item in range(items))
 
 
 class Operation(StrEnum):
@@ -54,23 +60,24 @@ class Operation(StrEnum):
     NESTED_TOTAL = "nested_total"
     """p1 * p2 + p3 * p4 + ..., never stated: count times average over all kinds that the text mentions for the place"""
 
+    __hash__ = str.__hash__  # Enum's own is a Python function, and operations are keys of every table here
+
 
 WITH_CONSTANT = frozenset({Operation.CONSTANT, Operation.PLUS, Operation.MINUS, Operation.TIMES, Operation.DIVIDED})
 IMPLICIT = frozenset({Operation.TOTAL, Operation.NESTED_TOTAL})
 _MOST = 10_000
-_PARENTS = {  # fewest and most parents
-    Operation.CONSTANT: (0, 0),
-    Operation.COPY: (1, 1),
-    Operation.SUM: (2, _MOST),
-    Operation.DIFFERENCE: (2, _MOST),
-    Operation.PLUS: (1, _MOST),
-    Operation.MINUS: (1, _MOST),
-    Operation.TIMES: (1, _MOST),
-    Operation.DIVIDED: (1, _MOST),
-    Operation.TOTAL: (1, _MOST),
-    Operation.NESTED_TOTAL: (2, _MOST),
+_FORMS = {  # fewest and most parents; whether there is a constant; fewest and most subtracted parents
+    Operation.CONSTANT: (0, 0, True, 0, 0),
+    Operation.COPY: (1, 1, False, 0, 0),
+    Operation.SUM: (2, _MOST, False, 0, 0),
+    Operation.DIFFERENCE: (2, _MOST, False, 1, _MOST),
+    Operation.PLUS: (1, _MOST, True, 0, _MOST),
+    Operation.MINUS: (1, _MOST, True, 0, _MOST),
+    Operation.TIMES: (1, _MOST, True, 0, _MOST),
+    Operation.DIVIDED: (1, _MOST, True, 0, _MOST),
+    Operation.TOTAL: (1, _MOST, False, 0, 0),
+    Operation.NESTED_TOTAL: (2, _MOST, False, 0, 0),
 }
-_NEVER_NET = frozenset({Operation.CONSTANT, Operation.COPY, Operation.SUM, *IMPLICIT})
 
 
 class Node(NamedTuple):
@@ -141,41 +148,42 @@ class DependencyGraph:
     nodes: tuple[Node, ...]
 
     def __post_init__(self) -> None:
-        totals = []
+        has_totals = False
         for place, (name, operation, constant, parents, minus) in enumerate(self.nodes):
-            fewest, most = _PARENTS[operation]
-            if not fewest <= len(parents) <= most or len(set(parents)) != len(parents):
+            fewest, most, has_constant, least_minus, most_minus = _FORMS[operation]
+            size = len(parents)
+            if not fewest <= size <= most or (size > 1 and len(set(parents)) != size):
                 raise GraphError(
-                    f"{name} is a {operation} of {len(parents)} parents {parents}: "
-                    f"give it {fewest} to {most} different ones."
+                    f"{name} is a {operation} of {size} parents {parents}: give it {fewest} to {most} different ones."
                 )
-            if (constant is not None) != (operation in WITH_CONSTANT) or (
-                operation is Operation.DIVIDED and not constant
-            ):
+            if (constant is not None) != has_constant or (operation is Operation.DIVIDED and not constant):
                 raise GraphError(
                     f"{name} is a {operation} with constant {constant}: only c-operations have one, and none divides "
                     f"by 0."
                 )
-            if minus and (operation in _NEVER_NET or not 0 < minus < len(parents)):
-                raise GraphError(f"{name} is a {operation} that subtracts {minus} of {len(parents)} parents.")
-            if operation is Operation.DIFFERENCE and not minus:
-                raise GraphError(f"{name} is a difference that subtracts nothing: make it a sum.")
+            if (minus or least_minus) and not least_minus <= minus <= min(most_minus, size - 1):
+                raise GraphError(f"{name} is a {operation} that subtracts {minus} of {size} parents.")
             if parents and (max(parents) >= place or min(parents) < 0):
                 raise GraphError(
                     f"{name} has number {place} and the parents {parents}: list every quantity after all it is "
                     f"computed from."
                 )
-            if operation in IMPLICIT:
-                totals.append(place)
-        self._check_names(totals)
+            has_totals = has_totals or operation in IMPLICIT
+        self._check_names()
+        if has_totals:
+            self._check_totals()
 
-    def _check_names(self, totals: Sequence[int]) -> None:
-        names = [node.name for node in self.nodes]
+    def _check_names(self) -> None:
+        names = [node[0] for node in self.nodes]
         if len(set(names)) != len(names):
             double = next(name for name in names if names.count(name) > 1)
             raise GraphError(f"{double} is listed twice: list every quantity once.")
-        for place in totals:
-            node = self.nodes[place]
+
+    def _check_totals(self) -> None:
+        names = [node.name for node in self.nodes]
+        for node in self.nodes:
+            if node.operation not in IMPLICIT:
+                continue
             mentioned = [name for name in names if name.place == node.name.place and not name.is_total]
             parents = [names[parent] for parent in node.parents]
             wanted = sorted(name for name in mentioned if not name.each)
@@ -210,6 +218,9 @@ class DependencyGraph:
         for node in self.nodes:
             known.append(node.value(known, modulus))
         return known
+
+
+_NO_DISTRACTORS = {"independent": 0, "reachable": 0, "dead_end": 0}
 
 
 @dataclass(frozen=True)
@@ -248,6 +259,15 @@ class Problem:
                     f"the value of {self.graph.nodes[self.given].name} does not settle "
                     f"{self.graph.nodes[self.query].name}: ask for a constant that it depends on."
                 )
+
+    @staticmethod
+    def with_values(
+        graph: DependencyGraph, values: list[int], needed: list[int], query: int, modulus: int | None, given: int | None
+    ) -> "Problem":
+        """A problem of which the values and the needed quantities are known already: they are not computed again."""
+        problem = Problem(graph, query, modulus, given)
+        problem.__dict__["values"], problem.__dict__["needed"] = values, needed
+        return problem
 
     @property
     def mode(self) -> str:
@@ -290,49 +310,55 @@ class Problem:
     @cached_property
     def _sizes(self) -> dict[str, int]:
         nodes = self.graph.nodes
-        depth = [0] * len(nodes)
+        depths = [0] * len(nodes)
         op = width = 0
         for place in self.needed:
-            parents = nodes[place].parents
-            depth[place] = 1 + (max([depth[parent] for parent in parents]) if parents else 0)
-            op += len(parents) + (nodes[place].constant is not None)
-            width = max(width, len(parents))
+            _, _, constant, parents, _ = nodes[place]
+            size = len(parents)
+            if size == 1:
+                depths[place] = depths[parents[0]] + 1
+            elif size:
+                depths[place] = max([depths[parent] for parent in parents]) + 1
+            else:
+                depths[place] = 1
+            op += size if constant is None else size + 1
+            if size > width:
+                width = size
         steps = len(self.needed)
         return {
             "op": op,
             "steps": steps,
             "binary_ops": op - steps,
-            "depth": depth[self.top],
+            "depth": depths[self.top],
             "width": width,
             "distractors": len(nodes) - steps,
-            **self._distractor_kinds(),
+            **(self._distractor_kinds(depths) if len(nodes) > steps else _NO_DISTRACTORS),
         }
 
-    def _distractor_kinds(self) -> dict[str, int]:
-        """How many distractors there are of each kind that `ProblemSpec.distractor_kinds` names."""
+    def _distractor_kinds(self, rooted: list[int]) -> dict[str, int]:
+        """How many distractors there are of each kind that `ProblemSpec.distractor_kinds` names.
+
+        `rooted` is above 0 for needed quantities; what rests on one is marked in it, too.
+        """
         nodes = self.graph.nodes
-        rooted = [False] * len(nodes)
-        for place in self.needed:
-            rooted[place] = True
-        counts = {"independent": 0, "reachable": 0, "dead_end": 0}
-        if len(nodes) == len(self.needed):
-            return counts
-        used = {parent for node in nodes for parent in node.parents}
+        needed = set(self.needed)
+        used = {parent for node in nodes for parent in node[3]}
         top = nodes[self.top]
         items = {top.name.item} if top.name.item is not None else {nodes[parent].name.item for parent in top.parents}
-        needed = set(self.needed)
-        for place, node in enumerate(nodes):
+        independent = reachable = dead_end = 0
+        for place, (name, _, _, parents, _) in enumerate(nodes):
             if place in needed:
                 continue
-            rooted[place] = any(rooted[parent] for parent in node.parents)
-            alike = node.name.place == top.name.place or node.name.item in items
+            for parent in parents:
+                if rooted[parent]:
+                    rooted[place] = 1
             if not rooted[place]:
-                counts["independent"] += 1
-            elif place not in used and alike:
-                counts["dead_end"] += 1
+                independent += 1
+            elif place not in used and (name.place == top.name.place or name.item in items):
+                dead_end += 1
             else:
-                counts["reachable"] += 1
-        return counts
+                reachable += 1
+        return {"independent": independent, "reachable": reachable, "dead_end": dead_end}
 
     def sizes(self) -> dict[str, int]:
         """`op`, `steps`, `binary_ops`, `depth`, `width` and `distractors`, as design.md names them.

@@ -5,6 +5,8 @@ colours of what uses it. Colours are numbers modulo a prime; those of definition
 is a polynomial in them, so that different unfoldings collide as seldom as random numbers of 127 bits do. What is equal
 up to names has the same identity always. Two problems that differ only in ways that the two passes cannot see would
 share one, which keeps splits safe; the tests compare with exact isomorphism.
+
+Distractors are coloured last, with the final colours of needed quantities: these are the same whatever is added.
 """
 
 import hashlib
@@ -25,7 +27,7 @@ def _colour_of(*definition: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big") % _PRIME
 
 
-_SUBTRACTED, _COUNT, _RATE, _USED, _MINUEND = (_colour_of("role", number) for number in range(5))
+_SUBTRACTED, _COUNT, _RATE, _ASKED, _TOP = (_colour_of("role", number) for number in range(5))
 
 
 class Identities(NamedTuple):
@@ -42,29 +44,28 @@ class Identities(NamedTuple):
 def identities(problem: Problem) -> Identities:
     """The three canonical identities of a problem."""
     nodes = problem.graph.nodes
-    top, asked = problem.top, problem.query
     needed = problem.needed
-    is_prefix = needed[-1] == len(needed) - 1
-    if is_prefix:  # as draw_problem orders them
-        core: Sequence[Node] = nodes[: len(needed)]
-    else:
-        place_of = {place: number for number, place in enumerate(needed)}
-        core = [
-            nodes[place]._replace(parents=tuple(place_of[parent] for parent in nodes[place].parents))
-            for place in needed
-        ]
+    top, asked = problem.top, problem.query
+    if needed[-1] >= len(needed):  # not as draw_problem orders them: the needed ones first
+        order = needed + sorted(set(range(len(nodes))).difference(needed))
+        place_of = {place: number for number, place in enumerate(order)}
+        nodes = tuple(
+            nodes[place]._replace(parents=tuple([place_of[parent] for parent in nodes[place].parents]))
+            for place in order
+        )
         top, asked = place_of[top], place_of[asked]
-    mode = "reverse" if top != asked else "forward"  # one quantity, given and asked: both are the same problem
-    head = f"{mode}\x1f{problem.modulus}"
-    structure = _digest(f"structure\x1f{head}", core, top, asked, [_colour_of(node[1]) for node in core])
-    colours = [_colour_of(node[1], node[2]) for node in core]
-    numbers = _digest(f"numbers\x1f{head}", core, top, asked, colours)
-    if is_prefix:
-        colours += [_colour_of(node[1], node[2]) for node in nodes[len(core) :]]
-    else:
-        colours = [_colour_of(node[1], node[2]) for node in nodes]
-    whole = _digest(f"problem\x1f{head}", nodes, problem.top, problem.query, colours)
-    return Identities(structure, numbers, whole)
+    # with one quantity that is both given and asked, a reverse problem is a forward one
+    head = f"{'forward' if top == asked else 'reverse'} {problem.modulus} {len(needed)}"
+    num = len(needed)
+    structure, numbers, final = _core(nodes[:num], top, asked)
+    whole = numbers
+    if len(nodes) > num:
+        whole += _distractors(nodes, final)
+    return Identities(
+        _digest(f"structure {head} {structure % _PRIME}"),
+        _digest(f"numbers {head} {numbers % _PRIME}"),
+        _digest(f"problem {head} {len(nodes)} {whole % _PRIME}"),
+    )
 
 
 def problem_id(problem: Problem) -> str:
@@ -72,46 +73,94 @@ def problem_id(problem: Problem) -> str:
     return identities(problem).problem_id
 
 
-def _digest(head: str, nodes: Sequence[Node], top: int, asked: int, colours: list[int]) -> str:
-    """The hash of a graph whose definitions have these colours: the same for every order of the same nodes."""
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _core(nodes: Sequence[Node], top: int, asked: int) -> tuple[int, int, list[int]]:
+    """The colours of the needed quantities: their sum without numbers, their sum with numbers, and the latter singly.
+
+    Both kinds are computed side by side, since going through the graph costs more than the sums.
+    """
     prime = _PRIME
-    below: list[int] = []
-    for (_, operation, _, parents, minus), colour in zip(nodes, colours, strict=True):
-        if parents:
-            if operation is _NESTED:
-                for at in range(0, len(parents), 2):
-                    pair = below[parents[at]] * _COUNT + below[parents[at + 1]] * _RATE
-                    colour += pair * pair % prime
-            elif minus:
-                added = len(parents) - minus
-                colour += sum([below[parent] for parent in parents[:added]])
-                colour += _SUBTRACTED * sum([below[parent] for parent in parents[added:]])
-            else:
-                for parent in parents:
-                    colour += below[parent]
-        elif len(below) == asked:
-            colour += _COUNT
-        below.append(colour * colour % prime)
-    uses = [0] * len(nodes)
-    uses[asked] += _RATE
-    uses[top] += _USED
-    total = 0
-    for number in range(len(nodes) - 1, -1, -1):
-        colour = below[number] * _MINUEND + uses[number]
-        colour = colour * colour % prime
-        total += colour * colour
-        _, operation, _, parents, minus = nodes[number]
+    shapes: list[int] = []
+    values: list[int] = []
+    for at, (_, operation, constant, parents, minus) in enumerate(nodes):
+        shape, value = _colour_of(operation), _colour_of(operation, constant)
         if not parents:
-            continue
-        if operation is _NESTED:
-            for at, parent in enumerate(parents):
-                uses[parent] += colour * (_RATE if at % 2 else _COUNT)
-        elif minus:
-            subtracted = colour * _SUBTRACTED
-            added = len(parents) - minus
-            for at, parent in enumerate(parents):
-                uses[parent] += colour if at < added else subtracted
+            if at == asked:
+                shape += _ASKED
+                value += _ASKED
+        elif operation is _NESTED:
+            for pair in range(0, len(parents), 2):
+                one, other = parents[pair], parents[pair + 1]
+                product = shapes[one] * _COUNT + shapes[other] * _RATE
+                shape += product * product % prime
+                product = values[one] * _COUNT + values[other] * _RATE
+                value += product * product % prime
         else:
             for parent in parents:
-                uses[parent] += colour
-    return hashlib.blake2b(f"{head}\x1f{len(nodes)}\x1f{total % prime}".encode(), digest_size=16).hexdigest()
+                shape += shapes[parent]
+                value += values[parent]
+            if minus:
+                for parent in parents[-minus:]:
+                    shape += shapes[parent] * _SUBTRACTED
+                    value += values[parent] * _SUBTRACTED
+        shapes.append(shape * shape % prime)
+        values.append(value * value % prime)
+    shape_uses, value_uses = [0] * len(nodes), [0] * len(nodes)
+    for uses in (shape_uses, value_uses):
+        uses[asked] += _ASKED
+        uses[top] += _TOP
+    structure = numbers = 0
+    for at in range(len(nodes) - 1, -1, -1):
+        shape = shapes[at] * _TOP + shape_uses[at]
+        shape = shape * shape % prime
+        structure += shape
+        value = values[at] * _TOP + value_uses[at]
+        value = value * value % prime
+        numbers += value
+        values[at] = value
+        _, operation, _, parents, minus = nodes[at]
+        if operation is _NESTED:
+            for number, parent in enumerate(parents):
+                role = _RATE if number % 2 else _COUNT
+                shape_uses[parent] += shape * role
+                value_uses[parent] += value * role
+        elif parents:
+            for parent in parents:
+                shape_uses[parent] += shape
+                value_uses[parent] += value
+            if minus:
+                for parent in parents[-minus:]:
+                    shape_uses[parent] += shape * _SUBTRACTED
+                    value_uses[parent] += value * _SUBTRACTED
+    return structure, numbers, values
+
+
+def _distractors(nodes: Sequence[Node], final: list[int]) -> int:
+    """The sum of the colours of the quantities behind those that have one already."""
+    prime = _PRIME
+    start = len(final)
+    below = final
+    for _, operation, constant, parents, minus in nodes[start:]:
+        colour = _colour_of(operation, constant)
+        for parent in parents:
+            colour += below[parent]
+        if minus:
+            for parent in parents[-minus:]:
+                colour += below[parent] * _SUBTRACTED
+        below.append(colour * colour % prime)
+    uses = [0] * len(nodes)
+    total = 0
+    for at in range(len(nodes) - 1, start - 1, -1):
+        colour = below[at] * _TOP + uses[at]
+        colour = colour * colour % prime
+        total += colour
+        _, _, _, parents, minus = nodes[at]
+        for parent in parents:
+            uses[parent] += colour
+        if minus:
+            for parent in parents[-minus:]:
+                uses[parent] += colour * _SUBTRACTED
+    return total

@@ -53,7 +53,7 @@ def padded_problem(
 
 
 class _Long:
-    """A problem with more distractors than it needs, told with the first so many of them: later ones can be left out."""
+    """A problem with many distractors, told with the first so many of them: later ones can be left out."""
 
     def __init__(
         self, problem: Problem, template: Template, count: Callable[[str], int], rng: Random, style: Style

@@ -1,6 +1,7 @@
 """What is asked of a problem: its difficulty and the ranges of its numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 from gsm_lab.errors import SpecError
 
@@ -121,32 +122,40 @@ class ProblemSpec:
                 f"averages; raise places or items, or ask for less."
             )
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Specs are keys of the tables that draws look up, so their hash is computed once."""
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+
+    @cached_property
     def widths(self) -> Range:
         """`width` as a range."""
         return (self.width, self.width) if isinstance(self.width, int) else self.width
 
-    @property
+    @cached_property
     def depths(self) -> Range:
         """`depth` as a range; every depth if it is None."""
         if self.depth is None:
             return (1, MOST_OP)
         return (self.depth, self.depth) if isinstance(self.depth, int) else self.depth
 
-    @property
+    @cached_property
     def num_distractors(self) -> Range:
         """`distractors` as a range, or what stands for it where it is None."""
         if self.distractors is None:
             return DEFAULT_DISTRACTORS
         return (self.distractors, self.distractors) if isinstance(self.distractors, int) else self.distractors
 
-    @property
+    @cached_property
     def num_facts(self) -> Range:
         """`facts` as a range; there must be one."""
         assert self.facts is not None
         return (self.facts, self.facts) if isinstance(self.facts, int) else self.facts
 
-    @property
+    @cached_property
     def answer_range(self) -> Range | None:
         """`answers` as a range, or what stands for it where it is None; None if any answer will do."""
         if self.answers is not None:
@@ -155,19 +164,19 @@ class ProblemSpec:
             return REVERSE_ANSWERS
         return (0, self.modulus - 1) if self.modulus is not None and self.balanced else None
 
-    @property
+    @cached_property
     def most_distractors(self) -> int:
         """No problem of this kind has more distractors."""
         return self.num_distractors[1] if self.facts is None else self.num_facts[1]
 
-    @property
+    @cached_property
     def most_quantities(self) -> int:
         """No problem of this kind has more: every needed quantity takes an operand at least."""
         if self.facts is not None:
             return max(self.op, self.num_facts[1])
         return self.op + self.num_distractors[1]
 
-    @property
+    @cached_property
     def num_places(self) -> int:
         """`places`, or as many as there must be to name every quantity with some to spare."""
         if self.places is not None:
