@@ -1,34 +1,27 @@
-"""Packs exercises of different lengths into rows of one length; no exercise is cut, and none sees another.
+"""Packs documents of different lengths into rows of one length; no document is cut, and none sees another.
 
 Axes: R rows, L positions of a row.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gsm_lab.data.documents import Document, Documents, DrawnDocuments, Exercises, Ids
 from gsm_lab.data.tokenizer import Tokenizer
 from gsm_lab.errors import TokenError
-from gsm_lab.problems import Exercise
 from gsm_lab.seeds import stream_seed
 
 LOSS_ON = ("completion", "all")
-
-
-class Exercises(Protocol):
-    """Anything that has an exercise for every index from 0 on; an `ExerciseSource` for one."""
-
-    def at(self, index: int) -> Exercise: ...
 
 
 @dataclass(frozen=True, eq=False)
 class PackedRows:
     """One batch; every array has shape (R, L).
 
-    A document is the prompt, the completion and the end of sequence of one exercise. Its first token is never a
-    target: nothing stands before it that it could be told from.
+    The first token of a document is never a target: nothing stands before it that it could be told from.
     """
 
     tokens: NDArray[np.int32]
@@ -53,7 +46,7 @@ class PackedRows:
         return int(self.loss_mask.sum())
 
 
-SENTENCE_ENDS = frozenset(".;:?")
+SENTENCE_ENDS = frozenset(".;:?。：？")  # noqa: RUF001 - Chinese marks
 
 
 @dataclass(frozen=True)
@@ -77,15 +70,17 @@ class Jumps:
     """Most positions that one jump leaves out."""
     room: int
     """Positions that the model has; a document's jumps are shortened to fit."""
+    seed: int = 0
+    """Another seed, other jumps."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.documents <= 1 and 0 <= self.share <= 1 and self.longest >= 1 and self.room >= 1):
             raise TokenError(f"{self}: give shares from 0 to 1, and lengths of at least 1.")
 
     def positions(self, ends: NDArray[np.bool_], index: int) -> NDArray[np.int32]:
-        """The positions of exercise `index`, a pure function: `ends` says which of its tokens end a sentence."""
+        """The positions of document `index`, a pure function: `ends` says which of its tokens end a sentence."""
         length = len(ends)
-        rng = np.random.Generator(np.random.Philox(key=stream_seed(0, "jumps", index)))
+        rng = np.random.Generator(np.random.Philox(key=stream_seed(self.seed, "jumps", index)))
         share = self.share if rng.random() < self.documents else 0.0
         jumps = np.where(rng.random(length) < share, rng.integers(1, self.longest + 1, length), 0)
         jumps[1:] *= ends[:-1]
@@ -97,15 +92,19 @@ class Jumps:
 
 
 class Packer:
-    """Batches of packed rows from endless exercises.
+    """Batches of packed rows from endless documents; the same ones, whoever provides them.
+
+    Args:
+        source: exercises, which are drawn and encoded here, or a provider of documents: `DocumentWorkers`,
+            `TokenDocuments`.
 
     Raises:
-        TokenError: rows or length that hold nothing, or an unknown `loss_on`.
+        TokenError: rows or length that hold nothing, an unknown `loss_on`, or documents of another tokenizer.
     """
 
     def __init__(
         self,
-        source: Exercises,
+        source: Exercises | Documents,
         tokenizer: Tokenizer,
         rows: int,
         length: int,
@@ -116,7 +115,9 @@ class Packer:
             raise TokenError(f"rows={rows} and length={length}: give at least 1 row of at least 2 tokens.")
         if loss_on not in LOSS_ON:
             raise TokenError(f"loss_on={loss_on!r}: give one of {', '.join(LOSS_ON)}.")
-        self.source = source
+        self.documents: Documents = source if isinstance(source, Documents) else DrawnDocuments(source, tokenizer)
+        if self.documents.tokenizer != tokenizer:
+            raise TokenError("the documents were made with another tokenizer: give theirs, or make them again.")
         self.tokenizer = tokenizer
         self.rows = rows
         self.length = length
@@ -125,13 +126,13 @@ class Packer:
         self._ends = np.array([token.strip() in SENTENCE_ENDS for token in tokenizer.tokens])
 
     def batch(self, cursor: int) -> tuple[PackedRows, int]:
-        """The batch that begins with exercise `cursor`, and the cursor of the next one.
+        """The batch that begins with document `cursor`, and the cursor of the next one.
 
-        Exercises are taken in order, each into the first row with room, until one finds none: that one begins the
-        next batch. So every exercise is in exactly one batch, and a cursor is all there is to remember.
+        Documents are taken in order, each into the first row with room, until one finds none: that one begins the
+        next batch. So every document is in exactly one batch, and a cursor is all there is to remember.
 
         Raises:
-            TokenError: an exercise that is longer than a row.
+            TokenError: a document that is longer than a row.
         """
         packed = self._empty()
         used = [0] * self.rows
@@ -160,19 +161,17 @@ class Packer:
             loss_mask=np.zeros(shape, dtype=np.bool_),
         )
 
-    def _document(self, index: int) -> tuple[list[int], int]:
-        """The ids of an exercise with its end, and how many of them are the prompt's."""
-        exercise = self.source.at(index)
-        prompt = self.tokenizer.encode(exercise.prompt)
-        ids = [*prompt, *self.tokenizer.encode(exercise.completion), self.tokenizer.eos_id]
-        if len(ids) > self.length:
+    def _document(self, index: int) -> Document:
+        document = self.documents.document(index)
+        size = len(document.ids)
+        if size > self.length:
             raise TokenError(
-                f"exercise {index} (op {exercise.op}, {exercise.context}, {exercise.frames}) has {len(ids)} tokens and "
-                f"a row has {self.length}: set the row length to at least {len(ids)}, or lower op or the distractors."
+                f"exercise {index} has {size} tokens and a row has {self.length}: "
+                f"set the row length to at least {size}, or lower op or the distractors."
             )
-        return ids, len(prompt)
+        return document
 
-    def _put(self, packed: PackedRows, row: int, begin: int, number: int, ids: list[int], num_prompt: int) -> None:
+    def _put(self, packed: PackedRows, row: int, begin: int, number: int, ids: Ids, num_prompt: int) -> None:
         end = begin + len(ids)
         packed.tokens[row, begin:end] = ids
         packed.targets[row, begin : end - 1] = ids[1:]

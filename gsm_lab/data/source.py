@@ -1,26 +1,39 @@
 """Endless exercises: number `index` of a mixture, a split and a seed is always the same exercise.
 
 Splits share out the space of problem identities, not of indices: a problem belongs to one split, however it is told
-and whoever draws it. So what is trained on in one split can never be asked in another.
+and whoever draws it. So what is trained on in one split can never be asked in another. Which identity decides is a
+setting: that of the whole problem, of its needed numbers, or of its structure. A split that owns a share s of the
+identities draws 1 / s problems for each that it gives; `ExerciseSource.draw` counts them.
 """
 
 import bisect
 import hashlib
 import itertools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache, partial
+from random import Random
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from gsm_lab.data.mixture import Mixture, Slice
 from gsm_lab.data.tokenizer import Tokenizer
 from gsm_lab.errors import MixtureError, SpecError
-from gsm_lab.problems import Exercise, Problem, Template, draw_problem, load_template, problem_id, render
+from gsm_lab.problems import (
+    LEVELS,
+    Exercise,
+    Identities,
+    Template,
+    draw_counted,
+    identities,
+    load_template,
+    padded_problem,
+    render,
+)
 from gsm_lab.seeds import stream
 
 SPLITS: Mapping[str, int] = MappingProxyType({"pretrain": 40, "midtrain": 20, "rl": 20, "validation": 5, "test": 15})
-"""Per cent of all problem identities that each split owns."""
+"""Per cent of all identities that each split owns."""
 ATTEMPTS = 1000
 """The smallest split owns 5 %: a problem space of any size gives none of it in so many draws once in 1e22."""
 PROBES = 512
@@ -29,8 +42,51 @@ _ENDS = tuple(itertools.accumulate(SPLITS.values()))
 
 
 def split_of(identity: str) -> str:
-    """The split that owns a problem id: the 128-bit numbers up to 40 % are pretraining's, and so on."""
+    """The split that owns an identity: the 128-bit numbers up to 40 % are pretraining's, and so on."""
     return _NAMES[bisect.bisect_right(_ENDS, int(identity, 16) * 100 >> 128)]
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise MixtureError(f"split={split!r}: give one of {', '.join(SPLITS)}.")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Structures that one split owns, whatever their identities say; no other split ever gives them.
+
+    Raises:
+        MixtureError: an unknown split, or something that is no structure id.
+    """
+
+    structures: tuple[str, ...]
+    """Structure ids, as `problems.identities` gives them."""
+    split: str = "test"
+
+    def __post_init__(self) -> None:
+        _check_split(self.split)
+        for identity in self.structures:
+            if type(identity) is not str or len(identity) != 32 or set(identity) - set("0123456789abcdef"):
+                raise MixtureError(f"structures hold {identity!r}: give structure ids, 32 hexadecimal digits each.")
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The same structures, for look-up."""
+        return frozenset(self.structures)
+
+
+class Drawn(NamedTuple):
+    """An exercise, where it comes from, and what it took to draw it."""
+
+    exercise: Exercise
+    slice: int
+    """Number of its slice in the mixture."""
+    problems: int
+    """Problems drawn until one belonged to the split."""
+    skeletons: int
+    """Skeletons drawn for them; one each, where numbers are found."""
+    numbers: int
+    """Times that numbers were drawn for those; one each, where they fit."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +94,8 @@ class ExerciseSource:
     """Exercises of a mixture that belong to one split, numbered from 0 without end.
 
     Raises:
-        MixtureError: an unknown split, or weights in tokens without a tokenizer.
+        MixtureError: an unknown split or level, a slice whose nouns do not suffice, or weights or lengths in tokens
+            without a tokenizer.
         TemplateError: a slice whose context or frames do not exist.
     """
 
@@ -46,15 +103,22 @@ class ExerciseSource:
     split: str
     seed: int
     tokenizer: Tokenizer | None = None
-    """Needed where weights are shares of tokens."""
+    """Needed where weights are shares of tokens, or lengths are counted in them."""
+    split_by: str = "problem_id"
+    """The identity that decides which split a problem belongs to, one of `problems.LEVELS`."""
+    held_out: HeldOut | None = None
+    """Structures that one split owns; to be the same in all splits of a study."""
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise MixtureError(f"split={self.split!r}: give one of {', '.join(SPLITS)}.")
-        if self.mixture.unit == "tokens" and self.tokenizer is None:
+        _check_split(self.split)
+        if self.split_by not in LEVELS:
+            raise MixtureError(f"split_by={self.split_by!r}: give one of {', '.join(LEVELS)}.")
+        if self.tokenizer is None and self.mixture.unit == "tokens":
             raise MixtureError('unit="tokens" without a tokenizer: give one, or weigh the slices in problems.')
+        if self.tokenizer is None and any(piece.tokens is not None for piece in self.mixture.slices):
+            raise MixtureError("a slice has a length in tokens and there is no tokenizer: give one to the source.")
         for piece in self.mixture.slices:
-            load_template(piece.context, piece.frames)
+            template_of(piece)
 
     @cached_property
     def templates(self) -> tuple[Template, ...]:
@@ -70,10 +134,14 @@ class ExerciseSource:
         total = sum(weights)
         return tuple(weight / total for weight in weights)
 
+    @cached_property
+    def _ends(self) -> tuple[float, ...]:
+        """Where the share of each slice but the last ends, of 0 to 1."""
+        return tuple(itertools.accumulate(self.problem_shares[:-1]))
+
     def slice_of(self, index: int) -> int:
         """Which slice exercise `index` is drawn from."""
-        choice = stream(self.seed, "slice", self.split, index)
-        return choice.choices(range(len(self.problem_shares)), self.problem_shares)[0]
+        return bisect.bisect_right(self._ends, stream(self.seed, "exercise", self.split, index).random())
 
     def at(self, index: int) -> Exercise:
         """Exercise `index`: a pure function of the source and the index.
@@ -81,29 +149,65 @@ class ExerciseSource:
         Raises:
             SpecError: the slice has no problem, or none that a thousand draws could find, in this split.
         """
-        number = self.slice_of(index)
-        piece = self.mixture.slices[number]
-        problem = self._problem(piece, "problem", self.split, index)
-        return render(problem, self.templates[number], stream(self.seed, "words", self.split, index), piece.style)
+        return self.draw(index).exercise
+
+    def draw(self, index: int) -> Drawn:
+        """Exercise `index`, and how many draws it took; one stream gives its slice, its problem and its words.
+
+        Raises:
+            SpecError: as `at`.
+        """
+        rng = stream(self.seed, "exercise", self.split, index)
+        return self._draw(bisect.bisect_right(self._ends, rng.random()), rng)
 
     def check(self) -> None:
-        """Draw one problem of every slice, so that a setting that cannot be met is known before long work.
+        """Draw one exercise of every slice, so that a setting that cannot be met is known before long work.
 
         Raises:
             SpecError: as `at` would, sooner or later.
         """
-        for number, piece in enumerate(self.mixture.slices):
-            self._problem(piece, "check", self.split, number)
+        for number in range(len(self.mixture.slices)):
+            self._draw(number, stream(self.seed, "check", self.split, number))
 
-    def _problem(self, piece: Slice, *name: str | int) -> Problem:
-        """The first problem of the named streams that belongs to the split."""
-        for attempt in range(ATTEMPTS):
-            problem = draw_problem(piece.spec, stream(self.seed, *name, attempt))
-            if split_of(problem_id(problem)) == self.split:
-                return problem
-        raise SpecError(
-            f"in {ATTEMPTS} draws of {piece.spec} none belonged to the split {self.split!r}: "
-            f"there are too few such problems to share out; raise op, distractors or the range of constants."
+    def owner(self, identity: Identities) -> str:
+        """The split that a problem belongs to."""
+        if self.held_out is not None and identity.structure_id in self.held_out.known:
+            return self.held_out.split
+        return split_of(getattr(identity, self.split_by))
+
+    def _draw(self, number: int, rng: Random) -> Drawn:
+        """The first exercise of a slice, of those that the stream gives, that belongs to the split."""
+        piece, template = self.mixture.slices[number], self.templates[number]
+        if piece.tokens is not None:
+            return self._draw_padded(number, piece.tokens, rng)
+        num_skeletons = num_numbers = 0
+        for attempt in range(1, ATTEMPTS + 1):
+            problem, skeletons, numbers = draw_counted(piece.spec, rng)
+            num_skeletons += skeletons
+            num_numbers += numbers
+            identity = identities(problem)
+            if self.owner(identity) == self.split:
+                exercise = render(problem, template, rng, piece.style)
+                vars(exercise)["identities"] = identity  # known already: what its cached property would work out again
+                return Drawn(exercise, number, attempt, num_skeletons, num_numbers)
+        raise self._not_owned(piece)
+
+    def _draw_padded(self, number: int, tokens: int, rng: Random) -> Drawn:
+        """The same for a slice whose texts are filled up; a length is part of a problem, for distractors are."""
+        piece, template = self.mixture.slices[number], self.templates[number]
+        assert self.tokenizer is not None
+        count = partial(num_tokens, self.tokenizer)
+        for attempt in range(1, ATTEMPTS + 1):
+            exercise = padded_problem(piece.spec, template, tokens, count, rng, piece.style)
+            if self.owner(exercise.identities) == self.split:
+                return Drawn(exercise, number, attempt, attempt, attempt)
+        raise self._not_owned(piece)
+
+    def _not_owned(self, piece: Slice) -> SpecError:
+        return SpecError(
+            f"in {ATTEMPTS} draws of {piece.spec} none belonged to the split {self.split!r} by its {self.split_by}: "
+            f"there are too few such problems to share out; raise op, distractors or the range of constants, or split "
+            f"by another identity."
         )
 
     def settings(self) -> dict[str, Any]:
@@ -112,26 +216,64 @@ class ExerciseSource:
             "mixture": asdict(self.mixture),
             "templates": [template_fingerprint(template) for template in self.templates],
             "split": self.split,
+            "split_by": self.split_by,
+            "held_out": None if self.held_out is None else asdict(self.held_out),
             "seed": self.seed,
             "tokenizer": None if self.tokenizer is None else self.tokenizer.fingerprint,
         }
 
 
+@lru_cache(maxsize=1024)
 def template_of(piece: Slice) -> Template:
-    """The template of a slice, with as many nouns as its problems may use."""
-    return load_template(piece.context, piece.frames).limited(piece.spec.num_places, piece.spec.items)
+    """The template of a slice, with the nouns that its texts may use.
+
+    Raises:
+        MixtureError: the context has too few nouns from there on, or its frames use none.
+    """
+    template = load_template(piece.context, piece.frames)
+    spec = piece.spec
+    if not piece.places_from and not piece.items_from:
+        return template.limited(spec.num_places if piece.tokens is None else len(template.places), spec.items)
+    nouns = {}
+    for name, begin, num, known in (
+        ("places", piece.places_from, spec.num_places, template.places),
+        ("items", piece.items_from, spec.items, template.items),
+    ):
+        if begin and any(f"{{{name[:-1]}_number}}" in text for key, text in template.patterns if "names." in key):
+            raise MixtureError(
+                f"{name}_from={begin} and frames={piece.frames!r} contradict each other: these frames number the "
+                f"{name} and use no nouns; leave one out."
+            )
+        if begin + num > len(known):
+            raise MixtureError(
+                f"{name}_from={begin} with {num} {name} in the spec: {piece.context!r} has {len(known)} {name}; "
+                f"lower {name} in the spec, or {name}_from."
+            )
+        is_open = name == "places" and piece.tokens is not None  # so many distractors need all that there are
+        nouns[name] = known[begin : None if is_open else begin + num]
+    return replace(template, **nouns)
 
 
 @lru_cache(maxsize=1024)
 def mean_tokens(piece: Slice, tokenizer: Tokenizer) -> float:
-    """The mean number of tokens of an exercise of this slice with its end, over 512 fixed draws."""
+    """The mean number of tokens of an exercise of this slice with its end, over 512 fixed draws.
+
+    Texts that are filled up have at most 2 % less than what is asked for: that is taken for their mean.
+    """
+    if piece.tokens is not None:
+        return float(piece.tokens)
     template = template_of(piece)
     total = 0
     for probe in range(PROBES):
-        problem = draw_problem(piece.spec, stream(0, "probe", probe))
-        exercise = render(problem, template, stream(0, "probe words", probe), piece.style)
-        total += len(tokenizer.encode(exercise.prompt + exercise.completion)) + 1
+        rng = stream(0, "probe", probe)
+        exercise = render(draw_counted(piece.spec, rng)[0], template, rng, piece.style)
+        total += num_tokens(tokenizer, exercise.prompt + exercise.completion) + 1
     return total / PROBES
+
+
+def num_tokens(tokenizer: Tokenizer, text: str) -> int:
+    """How many tokens a text has, which is quicker to know than which."""
+    return len(tokenizer.encode_bytes(text)) // 4
 
 
 def template_fingerprint(template: Template) -> str:

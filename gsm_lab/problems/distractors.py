@@ -5,7 +5,7 @@ from random import Random
 
 from gsm_lab.problems.budget import Shape, shapes_for
 from gsm_lab.problems.graph import IMPLICIT, Node, Operation, Quantity, counts_of
-from gsm_lab.problems.numbers import Definition, Rules, define
+from gsm_lab.problems.numbers import Drawn, Rules, define
 from gsm_lab.problems.spec import ProblemSpec
 
 _CONSTANT_WEIGHT = 2.0
@@ -41,17 +41,17 @@ def add_distractors(
         is_independent = kind == "independent"
         sources = alone if is_independent else rooted
         num_sources = num_needed if kind == "dead_end" else len(sources)
-        drawn = None
+        drawn: Drawn | None = None
         if num_sources:
             num_parents, has_constant = _shape(shapes, is_independent, num_sources, random)
             if num_parents:
                 parents = _sample(sources, num_sources, num_parents, random)
                 drawn = define(parents, has_constant, rules.greatest, values, None, rules, random)
                 if drawn is None and not is_independent:  # a copy is always in range
-                    drawn = Definition(Operation.COPY, None, (parents[0],), 0, values[parents[0]])
+                    drawn = Operation.COPY, None, (parents[0],), 0, values[parents[0]], 0
         if drawn is None:
             number_told = rules.first + int(random() * (rules.last - rules.first + 1))
-            drawn = Definition(Operation.CONSTANT, number_told, (), 0, number_told)
+            drawn = Operation.CONSTANT, number_told, (), 0, number_told, 0
         operation, constant, chosen, minus, value, _ = drawn
         if is_independent:
             for parent in chosen:

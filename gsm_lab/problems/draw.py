@@ -9,8 +9,8 @@ from random import Random
 
 from gsm_lab.errors import SpecError
 from gsm_lab.problems.distractors import add_distractors, num_distractors
-from gsm_lab.problems.graph import DependencyGraph, Node, Problem, Quantity, counts_of
-from gsm_lab.problems.numbers import Definition, Rules, draw_numbers, rules_for
+from gsm_lab.problems.graph import Node, Problem, Quantity, counts_of
+from gsm_lab.problems.numbers import Numbers, Rules, draw_numbers, rules_for
 from gsm_lab.problems.spec import ProblemSpec
 from gsm_lab.problems.steer import steer
 from gsm_lab.problems.structure import NESTED, Skeleton, draw_skeleton
@@ -49,12 +49,12 @@ def draw_counted(spec: ProblemSpec, rng: Random) -> tuple[Problem, int, int]:
         unknown = _unknown(skeleton, rng) if spec.mode == "reverse" else None
         for _ in range(DRAWS_A_SKELETON):
             num_draws += 1
-            definitions = draw_numbers(skeleton, rules, rng, unknown, spec.answer_range or (0, 0))
-            if definitions is not None and target is not None:
-                definitions = steer(definitions, skeleton.caps, target, rules, rng)
-            if definitions is None or (unknown is not None and not definitions[0].coefficient):
+            numbers = draw_numbers(skeleton, rules, rng, unknown, spec.answer_range or (0, 0))
+            if numbers is not None and target is not None:
+                numbers = steer(numbers, skeleton.caps[::-1], target, rules, rng)
+            if numbers is None or (unknown is not None and not numbers.coefficient):
                 continue
-            return _assemble(skeleton, definitions, unknown, spec, rules, rng), num_skeletons, num_draws
+            return _assemble(skeleton, numbers, unknown, spec, rules, rng), num_skeletons, num_draws
     raise SpecError(
         f"op={spec.op} contradicts values={spec.values}, constants={spec.constants}, answers={spec.answers} or "
         f"operations={spec.operations}: in {MOST_DRAWS} draws no numbers kept every quantity in range; widen values, "
@@ -85,33 +85,21 @@ def _unknown(skeleton: Skeleton, rng: Random) -> int:
 
 
 def _assemble(
-    skeleton: Skeleton,
-    definitions: Sequence[Definition],
-    unknown: int | None,
-    spec: ProblemSpec,
-    rules: Rules,
-    rng: Random,
+    skeleton: Skeleton, numbers: Numbers, unknown: int | None, spec: ProblemSpec, rules: Rules, rng: Random
 ) -> Problem:
-    """The problem: names for all quantities, those to be computed first in front, and distractors behind."""
+    """The problem: names for all quantities, and distractors behind those that are needed."""
     places, names = _names(skeleton, spec, rng)
-    last = len(definitions) - 1
-    nodes: list[Node] = []
-    values: list[int] = []
-    for (operation, constant, parents, minus, value, _), name in zip(
-        reversed(definitions), reversed(names), strict=True
-    ):
-        if parents:
-            parents = tuple([last - parent for parent in parents])
-        nodes.append(Node(name, operation, constant, parents, minus))
-        values.append(value)
+    names.reverse()
+    values = numbers.values
+    nodes = [Node(name, *definition) for name, definition in zip(names, numbers.definitions, strict=True)]
+    last = len(nodes) - 1
     num = num_distractors(spec, nodes, rng)
     if num:
         add_distractors(nodes, values, num, places, spec, rules, rng)
-    graph = DependencyGraph(tuple(nodes))
     needed = list(range(last + 1))
     if not unknown:  # with op 1 the given quantity is the asked one: a forward problem
-        return Problem.with_values(graph, values, needed, last, spec.modulus, None)
-    return Problem.with_values(graph, values, needed, last - unknown, None, last)
+        return Problem.by_construction(tuple(nodes), values, needed, last, spec.modulus)
+    return Problem.by_construction(tuple(nodes), values, needed, last - unknown, given=last)
 
 
 def _names(skeleton: Skeleton, spec: ProblemSpec, rng: Random) -> tuple[list[int], list[Quantity]]:

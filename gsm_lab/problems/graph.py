@@ -261,12 +261,22 @@ class Problem:
                 )
 
     @staticmethod
-    def with_values(
-        graph: DependencyGraph, values: list[int], needed: list[int], query: int, modulus: int | None, given: int | None
+    def by_construction(
+        nodes: tuple[Node, ...],
+        values: list[int],
+        needed: list[int],
+        query: int,
+        modulus: int | None = None,
+        given: int | None = None,
     ) -> "Problem":
-        """A problem of which the values and the needed quantities are known already: they are not computed again."""
-        problem = Problem(graph, query, modulus, given)
-        problem.__dict__["values"], problem.__dict__["needed"] = values, needed
+        """A problem whose maker vouches for it: nothing is checked, and what is known is not computed again.
+
+        The checks would take a tenth of the time of a draw; the tests make them for what is drawn.
+        """
+        graph = object.__new__(DependencyGraph)
+        graph.__dict__["nodes"] = nodes
+        problem = object.__new__(Problem)
+        problem.__dict__.update(graph=graph, query=query, modulus=modulus, given=given, values=values, needed=needed)
         return problem
 
     @property
@@ -375,11 +385,12 @@ def linear_form(node: Node, known: Sequence[Linear | None]) -> Linear | None:
     It has none where two quantities that both depend on the unknown are multiplied, where a division would leave
     fractions, and after such quantities.
     """
-    operation, constant = node.operation, node.constant or 0
-    if operation is Operation.CONSTANT:
+    _, operation, number, parents, minus = node
+    constant = number or 0
+    if not parents:
         return Linear(0, constant)
-    forms = [form for parent in node.parents if (form := known[parent]) is not None]
-    if len(forms) < len(node.parents):
+    forms = [form for parent in parents if (form := known[parent]) is not None]
+    if len(forms) < len(parents):
         return None
     if operation is Operation.NESTED_TOTAL:
         pairs = list(zip(forms[::2], forms[1::2], strict=True))
@@ -387,8 +398,15 @@ def linear_form(node: Node, known: Sequence[Linear | None]) -> Linear | None:
             return None
         a = sum(first.a * second.b + first.b * second.a for first, second in pairs)
         return Linear(a, sum(first.b * second.b for first, second in pairs))
-    a = node.group([form.a for form in forms])
-    b = node.group([form.b for form in forms])
+    a, b = forms[0]
+    for at in range(1, len(forms)):
+        term_a, term_b = forms[at]
+        if at < len(forms) - minus:
+            a, b = a + term_a, b + term_b
+        else:
+            a, b = a - term_a, b - term_b
+    if number is None:
+        return Linear(a, b)
     if operation is Operation.PLUS:
         b += constant
     elif operation is Operation.MINUS:

@@ -24,16 +24,19 @@ _TOTAL, _NESTED_TOTAL = Operation.TOTAL, Operation.NESTED_TOTAL
 _WITH_CONSTANT = {"add": _PLUS, "subtract": _MINUS, "multiply": _TIMES, "divide": _DIVIDED}
 
 
-class Definition(NamedTuple):
-    """How one quantity is computed; `parents` are numbers of whatever it was drawn from."""
+Definition = tuple[Operation, int | None, tuple[int, ...], int]
+"""Operation, constant, parents and how many of them are subtracted, as in a `Node`."""
+Drawn = tuple[Operation, int | None, tuple[int, ...], int, int, int]
+"""A definition, its value, and its coefficient of the unknown (0 in a forward problem)."""
 
-    operation: Operation
-    constant: int | None
-    parents: tuple[int, ...]
-    minus: int
-    value: int
-    coefficient: int = 0
-    """Of the unknown, in a reverse problem."""
+
+class Numbers(NamedTuple):
+    """What makes a skeleton a problem, but for names; in order of computation, so that the last one is the top."""
+
+    definitions: list[Definition]
+    values: list[int]
+    coefficient: int
+    """Of the unknown, in the top quantity."""
 
 
 class Rules(NamedTuple):
@@ -78,56 +81,59 @@ def rules_for(spec: ProblemSpec) -> Rules:
 
 def draw_numbers(
     skeleton: Skeleton, rules: Rules, rng: Random, unknown: int | None = None, answers: tuple[int, int] = (0, 0)
-) -> list[Definition] | None:
-    """A definition for every number of the skeleton, or None if these constants allow none.
+) -> Numbers | None:
+    """Numbers for the skeleton, or None if these constants allow none.
 
-    `unknown` is the leaf that a reverse problem asks for, its value one of `answers`.
+    `unknown` is the number of the leaf that a reverse problem asks for, its value one of `answers`.
     """
     random = rng.random
     parents_of, has_constant, totals, caps = skeleton.parents, skeleton.constants, skeleton.totals, skeleton.caps
-    size = len(parents_of)
-    values = [0] * size
-    coefficients = None if unknown is None else [0] * size
+    top = len(parents_of) - 1
+    values: list[int] = []
+    coefficients: list[int] | None = None if unknown is None else []
+    coefficient = 0
     first, last, modulus = rules.first, rules.last, rules.modulus
+    span = last - first + 1
     definitions: list[Definition] = []
-    for number in range(size - 1, -1, -1):
-        parents = parents_of[number]
-        if not parents:
+    for number in range(top, -1, -1):
+        numbers = parents_of[number]
+        if not numbers:
             greatest = caps[number]
             if number == unknown:
                 low, high = answers
-                constant = low + int(random() * ((high if high < greatest else greatest) - low + 1))
-                assert coefficients is not None
-                coefficients[number] = 1
+                value = low + int(random() * ((high if high < greatest else greatest) - low + 1))
+            elif last <= greatest or modulus is not None:
+                value = first + int(random() * span)
             else:
-                constant = first + int(random() * ((last if last < greatest or modulus else greatest) - first + 1))
-            values[number] = constant
-            definitions.append(Definition(_CONSTANT, constant, (), 0, constant, number == unknown))
-            continue
-        if totals[number]:
-            drawn = _total(parents, totals[number], values, coefficients, rules)
+                value = first + int(random() * (greatest - first + 1))
+            definitions.append((_CONSTANT, value, (), 0))
+            coefficient = int(number == unknown)
         else:
-            drawn = define(parents, has_constant[number], caps[number], values, coefficients, rules, random)
-        if drawn is None:
-            return None
-        definitions.append(drawn)
-        values[number] = drawn.value
+            parents = [top - parent for parent in numbers]
+            if totals[number]:
+                drawn = _total(parents, totals[number], values, coefficients, rules)
+            else:
+                drawn = define(parents, has_constant[number], caps[number], values, coefficients, rules, random)
+            if drawn is None:
+                return None
+            operation, constant, chosen, minus, value, coefficient = drawn
+            definitions.append((operation, constant, chosen, minus))
+        values.append(value)
         if coefficients is not None:
-            coefficients[number] = drawn.coefficient
-    definitions.reverse()
-    return definitions
+            coefficients.append(coefficient)
+    return Numbers(definitions, values, coefficient)
 
 
 def _total(
     parents: Sequence[int], kind: int, values: Sequence[int], coefficients: Sequence[int] | None, rules: Rules
-) -> Definition | None:
+) -> Drawn | None:
     """An implicit total; its kinds are small enough, unless the settings leave no choice."""
     coefficient = 0
     if kind == NESTED:
-        value = sum([values[parents[at]] * values[parents[at + 1]] for at in range(0, len(parents), 2)])
-        for at in range(0, len(parents) if coefficients else 0, 2):
+        pairs = list(zip(parents[::2], parents[1::2], strict=True))
+        value = sum([values[count] * values[rate] for count, rate in pairs])
+        for count, rate in pairs if coefficients else ():
             assert coefficients is not None
-            count, rate = parents[at], parents[at + 1]
             if coefficients[count] and coefficients[rate]:
                 return None
             coefficient += coefficients[count] * values[rate] + coefficients[rate] * values[count]
@@ -139,7 +145,7 @@ def _total(
         value %= rules.modulus
     elif value > rules.greatest:
         return None
-    return Definition(_NESTED_TOTAL if kind == NESTED else _TOTAL, None, tuple(parents), 0, value, coefficient)
+    return _NESTED_TOTAL if kind == NESTED else _TOTAL, None, tuple(parents), 0, value, coefficient
 
 
 def define(
@@ -150,7 +156,7 @@ def define(
     coefficients: Sequence[int] | None,
     rules: Rules,
     random: Callable[[], float],
-) -> Definition | None:
+) -> Drawn | None:
     """A definition from these parents with its value from the least to `cap`, or None if there is none."""
     minus = 0
     if len(parents) == 1:
@@ -203,7 +209,7 @@ def define(
         value %= rules.modulus
     elif value < rules.least or value > cap:
         return None
-    return Definition(operation, constant, chosen, minus, value, coefficient)
+    return operation, constant, chosen, minus, value, coefficient
 
 
 def _with_constant(

@@ -6,10 +6,10 @@ from random import Random
 
 from gsm_lab.errors import TemplateError
 from gsm_lab.problems.exercise import Exercise
-from gsm_lab.problems.graph import IMPLICIT, Problem, Quantity
+from gsm_lab.problems.graph import IMPLICIT, Problem
 from gsm_lab.problems.solution import Style, write_solution
 from gsm_lab.problems.spec import PLACES
-from gsm_lab.problems.template import Template
+from gsm_lab.problems.template import Template, Words
 from gsm_lab.problems.trace import LETTERS, VARIABLES
 
 PLAIN = Style()
@@ -23,23 +23,37 @@ def render(problem: Problem, template: Template, rng: Random, style: Style = PLA
     """
     random = rng.random
     nodes = problem.graph.nodes
-    quantities = _renamed(problem, template, rng)
-    sentences = _sentence_order(problem, style.sentence_order, rng)
+    words = _words(problem, template, random)
+    told = [words[node[0]] for node in nodes]
+    sentences = _sentence_order(problem, style.sentence_order, random)
+    writers = template.fact_writers
+    unknown = problem.query if problem.given is not None else -1
     facts = []
     for place in sentences:
-        node = nodes[place]
-        if place == problem.query and problem.given is not None and problem.given != place:
-            facts.append(template.unknown_fact(quantities[place]))
+        _, operation, constant, parents, _ = nodes[place]
+        if place == unknown:
+            writer, x_first = template.unknown_writer
+            facts.append(writer(told[place][0 if x_first else 1]))
+            continue
+        writer, x_first = writers[operation]
+        x = told[place][0 if x_first else 1]
+        if not parents:
+            facts.append(writer(x, constant))
+        elif len(parents) == 1:
+            facts.append(writer(x, constant, told[parents[0]][1]))
         else:
-            facts.append(template.fact(node, quantities[place], [quantities[parent] for parent in node.parents]))
-    if problem.given is not None and problem.given != problem.query:
-        fact = template.given_fact(quantities[problem.given], problem.values[problem.given])
-        at = _place_of_given(problem, sentences, style.sentence_order, random)
-        facts.insert(at, fact)
-    texts = [] if problem.modulus is None else [template.modulus_sentence(problem.modulus)]
-    if style.rules:
-        texts += [template.rule("yield" if each else "total") for each in _rules(problem)]
-    names = [template.short_names[quantity] for quantity in quantities]
+            facts.append(template.fact_of_many(nodes[place], x, [told[parent][1] for parent in parents]))
+    if problem.given is not None:
+        writer, x_first = template.given_writer
+        fact = writer(told[problem.given][0 if x_first else 1], problem.values[problem.given])
+        facts.insert(_place_of_given(problem, sentences, style.sentence_order, random), fact)
+    if problem.modulus is not None or style.rules:
+        texts = [] if problem.modulus is None else [template.modulus_sentence(problem.modulus)]
+        if style.rules:
+            texts += [template.rule("yield" if each else "total") for each in _rules(problem)]
+        facts = texts + facts
+    facts.append(words.question(nodes[problem.query][0]))
+    names = [short for _, _, short in told]
     variables: Sequence[str] = names
     if template.grammar.has_variables:
         variables = _letters(problem, random)
@@ -51,36 +65,31 @@ def render(problem: Problem, template: Template, rng: Random, style: Style = PLA
         names=tuple(names),
         sentences=tuple(sentences),
         grammar=template.grammar,
-        prompt=template.joiner.join([*texts, *facts, template.question(quantities[problem.query])]),
+        prompt=template.joiner.join(facts),
         completion=write_solution(problem, names, variables, template.grammar, style, rng),
     )
 
 
-def _renamed(problem: Problem, template: Template, rng: Random) -> list[Quantity]:
-    """The quantities with the places and items moved on by a random number: other nouns, the same problem."""
-    nodes = problem.graph.nodes
+def _words(problem: Problem, template: Template, random: Callable[[], float]) -> Words:
+    """What quantities are called, with places and items moved on by random numbers: other nouns, the same problem."""
     num_places, num_items = len(template.places), len(template.items)
-    if num_places > PLACES and max([node[0][0] for node in nodes]) < PLACES:
+    names = [node[0] for node in problem.graph.nodes]
+    greatest_place = max([place for place, _, _ in names])
+    if num_places > PLACES and greatest_place < PLACES:
         num_places = PLACES  # further places are for those that need them
-    place_by, item_by = int(rng.random() * num_places), int(rng.random() * num_items)
-    quantities = []
-    for node in nodes:
-        place, item, each = node[0]
-        if place >= num_places or (item is not None and item >= num_items):
-            raise TemplateError(
-                f"the problem speaks of place {place} and item {item}, {template.context!r} has {num_places} places "
-                f"and {num_items} items: draw with places and items that low, or add nouns."
-            )
-        place = (place + place_by) % num_places
-        quantities.append(Quantity(place, None if item is None else (item + item_by) % num_items, each))
-    return quantities
+    greatest_item = max([item or 0 for _, item, _ in names])
+    if greatest_place >= num_places or greatest_item >= num_items:
+        raise TemplateError(
+            f"the problem speaks of place {greatest_place} and item {greatest_item}, {template.context!r} has "
+            f"{num_places} places and {num_items} items: draw with places and items that low, or add nouns."
+        )
+    return template.words(num_places, int(random() * num_places), int(random() * num_items))
 
 
-def _sentence_order(problem: Problem, order: str, rng: Random) -> list[int]:
+def _sentence_order(problem: Problem, order: str, random: Callable[[], float]) -> list[int]:
     """The quantities that the text defines, in the order of its sentences."""
     nodes = problem.graph.nodes
     stated = [place for place, node in enumerate(nodes) if node[1] not in IMPLICIT]
-    random = rng.random
     if order == "shuffled":
         keys = [random() for _ in nodes]
     else:

@@ -239,6 +239,16 @@ def chain_text(node: Node, variables: Sequence[str], values: Sequence[int], modu
     return " = ".join(links)
 
 
+def _symbols(node: Node, variables: Sequence[str]) -> str:
+    """A definition in the given names of quantities, as `write_expression` would write it."""
+    _, operation, constant, parents, minus = node
+    if operation is _NESTED:
+        pairs = [f"{variables[parents[at]]} * {variables[parents[at + 1]]}" for at in range(0, len(parents), 2)]
+        return " + ".join(pairs)
+    terms = [variables[parent] for parent in parents]
+    return _around(operation, constant, _signed(terms, minus), is_number=len(terms) == 1)
+
+
 def _signed(terms: Sequence[str], minus: int) -> str:
     """`A + B - C`, the last `minus` terms subtracted."""
     added = len(terms) - minus
@@ -334,19 +344,24 @@ def form_text(form: Linear, letter: str) -> str:
 
 def form_chain_text(node: Node, variables: Sequence[str], forms: Sequence[Linear | None], letter: str) -> str:
     """The same chain where the unknown is in it: `W + k = 4 * k + 3 + k = 5 * k + 3`."""
-    known = [form for parent in node.parents if (form := forms[parent]) is not None]
-    symbols = write_expression(expression_of(node, variables))
-    if node.operation is Operation.NESTED_TOTAL:
+    _, operation, constant, parents, minus = node
+    known = [form for parent in parents if (form := forms[parent]) is not None]
+    if len(known) == 1 and constant is None:
+        symbol, text = variables[parents[0]], form_text(known[0], letter)
+        return symbol if symbol == text else f"{symbol} = {text}"
+    symbols = _symbols(node, variables)
+    if operation is _NESTED:
         pairs = list(zip(known[::2], known[1::2], strict=True))
         products = [Linear(one.a * two.b + two.a * one.b, one.b * two.b) for one, two in pairs]
         put_in = " + ".join([f"{_factor(one, letter)} * {_factor(two, letter)}" for one, two in pairs])
         links = [symbols, put_in, *_running(products, 0, letter, lambda group: group)]
         return " = ".join(_distinct(links))
-    operation, constant, minus = node.operation, node.constant, node.minus
-    links = [symbols, *_running(known, minus, letter, lambda group: _around(operation, constant, group))]
-    if len(known) == 1 and constant is not None:
-        links[1] = _around_form(operation, constant, known[0], letter)
-    total = Linear(node.group([form.a for form in known]), node.group([form.b for form in known]))
+    if len(known) == 1:
+        total = known[0]
+        links = [symbols, ""]
+    else:
+        links = [symbols, *_running(known, minus, letter, lambda group: _around(operation, constant, group))]
+        total = Linear(node.group([form.a for form in known]), node.group([form.b for form in known]))
     if constant is not None:
         links[len(known)] = _around_form(operation, constant, total, letter)
         if operation is _PLUS:

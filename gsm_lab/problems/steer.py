@@ -4,38 +4,35 @@ from collections.abc import Sequence
 from random import Random
 
 from gsm_lab.problems.graph import Operation
-from gsm_lab.problems.numbers import Definition, Rules
+from gsm_lab.problems.numbers import Definition, Numbers, Rules
 
 _SHIFTING = {Operation.CONSTANT: 1, Operation.PLUS: 1, Operation.MINUS: -1}
 """What one more in the constant is in the value."""
 
 
-def steer(
-    definitions: list[Definition], caps: Sequence[int], answers: tuple[int, int], rules: Rules, rng: Random
-) -> list[Definition] | None:
-    """The definitions with an answer from the least to the greatest of `answers`, or None if it was not reached.
+def steer(numbers: Numbers, caps: Sequence[int], answers: tuple[int, int], rules: Rules, rng: Random) -> Numbers | None:
+    """The numbers with an answer from the least to the greatest of `answers`, or None if it was not reached.
 
-    Number 0 is the asked quantity. One constant after another, in random order, is moved as far towards the wanted
-    answer as it may, as long as all values stay in range.
+    The last quantity is the asked one; `caps` are the greatest values of all, in the same order. One constant after
+    another, in random order, is moved as far towards the wanted answer as it may, as long as all values stay in range.
     """
     low, high = answers
-    answer = definitions[0].value
-    if low <= answer <= high:
-        return definitions
+    if low <= numbers.values[-1] <= high:
+        return numbers
     target = low + int(rng.random() * (high - low + 1))
-    order = [number for number, one in enumerate(definitions) if one.operation in _SHIFTING]
-    for number in sorted(order, key=lambda _: rng.random()):
-        slope = _SHIFTING[definitions[number].operation] * _slope(definitions, number)
-        constant = definitions[number].constant
+    order = [place for place, one in enumerate(numbers.definitions) if one[0] in _SHIFTING]
+    for place in sorted(order, key=lambda _: rng.random()):
+        operation, constant, _, _ = numbers.definitions[place]
+        slope = _SHIFTING[operation] * _slope(numbers, place)
         if not slope or constant is None:
             continue
-        wanted = constant + _shift(target - answer, slope, rules.modulus)
-        moved = _valued(definitions, number, min(rules.last, max(rules.first, wanted)), caps, rules)
+        wanted = constant + _shift(target - numbers.values[-1], slope, rules.modulus)
+        moved = _moved(numbers, place, min(rules.last, max(rules.first, wanted)), caps, rules)
         if moved is None:
             continue
-        definitions, answer = moved, moved[0].value
-        if answer == target:
-            return definitions
+        numbers = moved
+        if numbers.values[-1] == target:
+            return numbers
     return None
 
 
@@ -49,57 +46,52 @@ def _shift(distance: int, slope: int, modulus: int | None) -> int:
         return 0
 
 
-def _slope(definitions: Sequence[Definition], number: int) -> int:
+def _slope(numbers: Numbers, place: int) -> int:
     """By how much the answer moves with the value of a quantity; 0 where a division makes it another thing."""
-    slopes = [0] * (number + 1)
-    slopes[0] = 1
-    for user in range(number):
-        slope, one = slopes[user], definitions[user]
-        if not slope or not one.parents:
+    definitions, values = numbers.definitions, numbers.values
+    slopes = [0] * len(definitions)
+    slopes[-1] = 1
+    for user in range(len(definitions) - 1, place, -1):
+        slope = slopes[user]
+        operation, constant, parents, minus = definitions[user]
+        if not slope or operation is Operation.DIVIDED:
             continue
-        if one.operation is Operation.DIVIDED:
-            continue
-        if one.operation is Operation.TIMES:
-            assert one.constant is not None
-            slope *= one.constant
-        added = len(one.parents) - one.minus
-        for at, parent in enumerate(one.parents):
-            if parent <= number:
-                factor = 1 if at < added else -1
-                if one.operation is Operation.NESTED_TOTAL:
-                    factor = definitions[one.parents[at ^ 1]].value
-                slopes[parent] += factor * slope
-    return slopes[number]
+        if operation is Operation.TIMES:
+            assert constant is not None
+            slope *= constant
+        for at, parent in enumerate(parents):
+            if operation is Operation.NESTED_TOTAL:
+                slopes[parent] += slope * values[parents[at ^ 1]]
+            else:
+                slopes[parent] += slope if at < len(parents) - minus else -slope
+    return slopes[place]
 
 
-def _valued(
-    definitions: list[Definition], number: int, constant: int, caps: Sequence[int], rules: Rules
-) -> list[Definition] | None:
-    """The definitions with another constant at `number`, if all values stay in range."""
-    result = list(definitions)
-    result[number] = definitions[number]._replace(constant=constant)
-    for at in range(number, -1, -1):
-        one = result[at]
-        value = _value(one, result)
+def _moved(numbers: Numbers, place: int, constant: int, caps: Sequence[int], rules: Rules) -> Numbers | None:
+    """The numbers with another constant at `place`, if all values stay in range."""
+    definitions, values = list(numbers.definitions), list(numbers.values)
+    operation, _, parents, minus = definitions[place]
+    definitions[place] = (operation, constant, parents, minus)
+    for at in range(place, len(values)):
+        value = _value(definitions[at], values)
         if value is None:
             return None
         if rules.modulus is not None:
             value %= rules.modulus
         elif not rules.least <= value <= caps[at]:
             return None
-        result[at] = one._replace(value=value)
-    return result
+        values[at] = value
+    return Numbers(definitions, values, numbers.coefficient)
 
 
-def _value(one: Definition, definitions: Sequence[Definition]) -> int | None:
+def _value(definition: Definition, values: Sequence[int]) -> int | None:
     """The value of a definition, given those of its parents; None where a division leaves a remainder."""
-    operation, constant, parents, minus = one.operation, one.constant or 0, one.parents, one.minus
+    operation, number, parents, minus = definition
+    constant = number or 0
     if operation is Operation.NESTED_TOTAL:
-        return sum(
-            definitions[parents[at]].value * definitions[parents[at + 1]].value for at in range(0, len(parents), 2)
-        )
-    numbers = [definitions[parent].value for parent in parents]
-    value = sum(numbers) - (2 * sum(numbers[len(numbers) - minus :]) if minus else 0)
+        return sum(values[parents[at]] * values[parents[at + 1]] for at in range(0, len(parents), 2))
+    known = [values[parent] for parent in parents]
+    value = sum(known) - (2 * sum(known[len(known) - minus :]) if minus else 0)
     if operation in (Operation.CONSTANT, Operation.PLUS):
         return value + constant
     if operation is Operation.MINUS:

@@ -59,6 +59,8 @@ _KIND_OF = {
     Operation.DIVIDED: "divided",
 }
 _POSITIONS = {"x": "0", "c": "1", "g": "2", "list": "2", "plus": "3", "minus": "4"}
+_MOST_REMEMBERED = 400
+"""Where there are more names than this, those of one text are forgotten after it."""
 Nouns = tuple[tuple[str, str], ...]
 Fact = Callable[..., str]
 
@@ -165,38 +167,36 @@ class Template:
             pattern = pattern.replace("{" + slot + "}", "{" + place + "}")
         return pattern.format, x_first
 
-    def fact(self, node: Node, name: Quantity, parents: Sequence[Quantity]) -> str:
-        """The sentence that defines a quantity, given its name and those of its parents."""
-        writer, x_first = self.fact_writers[node.operation]
+    def fact_of_many(self, node: Node, x: str, texts: Sequence[str]) -> str:
+        """The sentence that defines a quantity by two or more parents, given what it and they are called."""
         group = plus = minus = ""
-        names = self.names
-        if len(parents) == 1:
-            group = names[parents[0]]
-        elif node.operation is Operation.SUM:
-            group = self.listing([names[parent] for parent in parents])
-        elif parents:
-            texts = [names[parent] for parent in parents]
-            if node.minus:
-                added = len(texts) - node.minus
-                plus, minus = self._sum(texts[:added]), self._sum(texts[added:])
-                if node.operation is not Operation.DIFFERENCE:
-                    group = self.group_writers[1](None, None, None, plus, minus)
-            else:
-                group = self._sum(texts)
-        return writer((self.first_names if x_first else names)[name], node.constant, group, plus, minus)
+        if node.operation is Operation.SUM:
+            group = self.listing(texts)
+        elif node.minus:
+            added = len(texts) - node.minus
+            plus, minus = self._sum(texts[:added]), self._sum(texts[added:])
+            if node.operation is not Operation.DIFFERENCE:
+                group = self.group_writers[1](None, None, None, plus, minus)
+        else:
+            group = self._sum(texts)
+        return self.fact_writers[node.operation][0](x, node.constant, group, plus, minus)
+
+    def words(self, num_places: int, place_by: int, item_by: int) -> "Words":
+        """What quantities are called where every place, of so many, and every item is moved on by a number."""
+        if num_places * len(self.items) > _MOST_REMEMBERED:
+            return Words(self, num_places, place_by, item_by)
+        key = (num_places, place_by, item_by)
+        known = self._words.get(key)
+        if known is None:
+            known = self._words[key] = Words(self, *key)
+        return known
+
+    @cached_property
+    def _words(self) -> dict[tuple[int, int, int], "Words"]:
+        return {}
 
     def _sum(self, texts: Sequence[str]) -> str:
         return texts[0] if len(texts) == 1 else self.group_writers[0](None, None, self.listing(texts))
-
-    def unknown_fact(self, name: Quantity) -> str:
-        """The sentence that says that a quantity is not known."""
-        writer, x_first = self.unknown_writer
-        return writer((self.first_names if x_first else self.names)[name])
-
-    def given_fact(self, name: Quantity, value: int) -> str:
-        """The sentence that tells the value of a quantity that has a definition."""
-        writer, x_first = self.given_writer
-        return writer((self.first_names if x_first else self.names)[name], value)
 
     def modulus_sentence(self, modulus: int) -> str:
         """The sentence that says by what everything is counted."""
@@ -296,6 +296,35 @@ class _Names(dict[Quantity, str]):
         pattern = self.template.pattern[f"{self.table}.{kind_of(quantity)}"]
         name = self[quantity] = self.change(self.template.in_words(pattern, quantity))
         return name
+
+
+class Words(dict[Quantity, tuple[str, str, str]]):
+    """What quantities are called: as a sentence begins, within it, and in solutions; made when first asked for."""
+
+    def __init__(self, template: Template, num_places: int, place_by: int, item_by: int) -> None:
+        super().__init__()
+        self.template = template
+        self.num_places, self.place_by, self.item_by = num_places, place_by, item_by
+        self._questions: dict[Quantity, str] = {}
+
+    def moved(self, quantity: Quantity) -> Quantity:
+        """The quantity whose nouns stand for this one."""
+        place, item, each = quantity
+        moved_item = None if item is None else (item + self.item_by) % len(self.template.items)
+        return Quantity((place + self.place_by) % self.num_places, moved_item, each)
+
+    def __missing__(self, quantity: Quantity) -> tuple[str, str, str]:
+        template, moved = self.template, self.moved(quantity)
+        names = (template.first_names[moved], template.names[moved], template.short_names[moved])
+        self[quantity] = names
+        return names
+
+    def question(self, quantity: Quantity) -> str:
+        """The sentence that asks for a quantity."""
+        known = self._questions.get(quantity)
+        if known is None:
+            known = self._questions[quantity] = self.template.question(self.moved(quantity))
+        return known
 
 
 def kind_of(quantity: Quantity) -> str:
