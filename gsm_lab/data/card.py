@@ -19,13 +19,7 @@ _MEANING = {
     "dead_end": "of these, alike in name to the last needed quantity, and used by nothing",
 }
 _LEVEL_NAMES = {"structure_id": "structures", "numbers_id": "structures with numbers", "problem_id": "problems"}
-_SIZE_CATEGORIES = (
-    (10**3, "n<1K"),
-    (10**4, "1K<n<10K"),
-    (10**5, "10K<n<100K"),
-    (10**6, "100K<n<1M"),
-    (10**7, "1M<n<10M"),
-)
+_SIZE_CATEGORIES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
 
 
 def card(sources: Sequence[ExerciseSource], manifest: Mapping[str, Any]) -> str:
@@ -61,7 +55,7 @@ def _yaml(manifest: Mapping[str, Any]) -> list[str]:
         ),
         *(["language:", *(f"- {language}" for language in named)] if named else []),
         "size_categories:",
-        f"- {next((name for most, name in _SIZE_CATEGORIES if rows < most), '10M<n<100M')}",
+        f"- {next((name for most, name in _SIZE_CATEGORIES.items() if rows < most), '10M<n<100M')}",
         "tags:",
         "- synthetic",
         "- math-word-problems",
@@ -73,18 +67,18 @@ def _yaml(manifest: Mapping[str, Any]) -> list[str]:
 def _head(sources: Sequence[ExerciseSource], manifest: Mapping[str, Any]) -> list[str]:
     splits = manifest["splits"]
     rows = sum(of["rows"] for of in splits.values())
-    megabytes = sum(shard["bytes"] for shard in manifest["shards"]) / 1e6
+    megabytes = sum(file["bytes"] for shard in manifest["shards"] for file in shard["files"].values()) / 1e6
     names = ", ".join(f"`{split}`" for split in splits)
     seeds = " and ".join(dict.fromkeys(str(source.seed) for source in sources))
     return [
         f"# Word problems for {names}",
         "",
         f"{_count(rows, 'exercise')} in {_count(len(manifest['shards']), 'Parquet shard')} ({megabytes:.2f} MB), drawn "
-        f"with seed {seeds} by gsm_lab ({manifest['settings']['gsm_lab']}). Every exercise is a dependency graph told in "
-        f"words, with a worked solution of which every step can be graded. `gsm_lab.data.read_dataset(folder)` checks the "
-        f"shards and gives the exercises; `datasets.load_dataset(folder)`, `pandas.read_parquet(folder + \"/data\")`, "
-        f"DuckDB and Polars (`data/*.parquet`) open the table.",
-    ]  # fmt: skip
+        f"with seed {seeds} by gsm_lab ({manifest['settings']['gsm_lab']}). Every exercise is a dependency graph told "
+        f"in words, with a worked solution of which every step can be graded. `gsm_lab.data.read_dataset(folder)` "
+        f"checks the shards and gives the exercises; `datasets.load_dataset(folder)`, "
+        f'`pandas.read_parquet(folder + "/data")`, DuckDB and Polars (`data/*.parquet`) open the table.',
+    ]
 
 
 def _contents(manifest: Mapping[str, Any]) -> list[str]:
@@ -112,8 +106,8 @@ def _contents(manifest: Mapping[str, Any]) -> list[str]:
     numbers = max(of["drawn_per_row"]["numbers"] / of["drawn_per_row"]["problems"] for of in splits.values())
     lines += [
         "",
-        f"A problem that belongs to another split is drawn again. For one problem, numbers were drawn {numbers:.2f} "
-        f"times{'' if len(splits) == 1 else ' in the split where that was most'}.",
+        f"A problem that belongs to another split is drawn again. For one problem, numbers were "
+        f"drawn {numbers:.2f} times{'' if len(splits) == 1 else ' in the split where that was most'}.",
     ]
     if has_tokens:
         lines += ["", "Tokens are those of the tokenizer in `tokenizer/`."]
@@ -135,8 +129,8 @@ def _overlap(sources: Sequence[ExerciseSource], manifest: Mapping[str, Any]) -> 
         "",
         "## Splits",
         "",
-        f"The {_LEVEL_NAMES[by]} are shared out among the splits (by `{by}`, whatever the words): {owned}. So two splits "
-        f"share none of the {_LEVEL_NAMES[by]}, nor anything finer.",
+        f"The {_LEVEL_NAMES[by]} are shared out among the splits (by `{by}`, whatever the words): {owned}. So two "
+        f"splits share none of the {_LEVEL_NAMES[by]}{'' if by == LEVELS[-1] else ', nor anything finer'}.",
     ]
     if held_out is not None:
         lines += ["", f"Besides, {_count(len(held_out.structures), 'structure')} belong to `{held_out.split}` alone."]
@@ -203,8 +197,9 @@ def _columns() -> list[str]:
         "`problem_id` names the whole problem, `numbers_id` its needed quantities with their numbers, `structure_id` "
         "these without numbers; none depends on words, order or names. `disorder` is the share of sentences that stand "
         "before what they need. `prompt` + `completion` is the whole text, `answer` its result. `graph` (JSON) has "
-        "every quantity as [place, item, each, operation, constant, parents, minus]; `names` are what the solution calls "
-        "them, `sentences` those that the text defines, in its order. `slice` is the number of the row's settings.",
+        "every quantity as [place, item, each, operation, constant, parents, minus]; `names` are what the solution "
+        "calls them, `sentences` those that the text defines, in its order. `slice` is the number of the row's "
+        "settings.",
     ]
 
 

@@ -48,7 +48,7 @@ def census(paths: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
                 **{level: shared(different[one][level], different[other][level]) for level in LEVELS},
             }
             for one, other in combinations(paths, 2)
-        ],  # fmt: skip
+        ],
         "structures": structures_by(pa.concat_tables(tables.values()), structures),
     }
 

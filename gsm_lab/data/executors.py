@@ -92,7 +92,7 @@ def _on_ray(
     running: list[Any] = []
     try:
         remote, shared = ray.remote(num_cpus=1)(work), ray.put(common)
-        limit = WAITING * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        limit = WAITING * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
         for piece in pieces:
             running.append(remote.remote(shared, piece))
             if len(running) >= limit:

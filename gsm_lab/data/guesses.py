@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
-from gsm_lab.problems import Exercise, Operation
+from gsm_lab.problems import Exercise
 
 LEVEL = 0.95
 MOST_EXERCISES = 2_000
@@ -66,9 +66,6 @@ def _clues_beside_asked(exercise: Exercise) -> dict[str, int]:
     beside = [constant for place in users if (constant := nodes[place].constant) is not None]
     if beside:
         clues["number in the first fact that uses the asked quantity"] = beside[0]
-    leaves = [nodes[parent].constant for parent in own.parents if nodes[parent].operation is Operation.CONSTANT]
-    if leaves and leaves[0] is not None:
-        clues["number of the first told quantity beside the asked one"] = leaves[0]
     return clues
 
 

@@ -221,7 +221,7 @@ def _is_whole(path: Path, said: Mapping[str, Any]) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     """A manifest or the settings of a work in progress."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
         whole = all({*shard} >= {"name", "files"} for shard in content.get("shards", []))
         if not whole or not isinstance(content["settings"], dict):
             raise ValueError("it is no manifest")

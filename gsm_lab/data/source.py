@@ -37,6 +37,7 @@ SPLITS: Mapping[str, int] = MappingProxyType({"pretrain": 40, "midtrain": 20, "r
 ATTEMPTS = 1000
 """The smallest split owns 5 %: a problem space of any size gives none of it in so many draws once in 1e22."""
 PROBES = 512
+Nouns = tuple[tuple[str, str], ...]
 _NAMES = tuple(SPLITS)
 _ENDS = tuple(itertools.accumulate(SPLITS.values()))
 
@@ -204,10 +205,11 @@ class ExerciseSource:
         raise self._not_owned(piece)
 
     def _not_owned(self, piece: Slice) -> SpecError:
+        spec = piece.spec
         return SpecError(
-            f"in {ATTEMPTS} draws of {piece.spec} none belonged to the split {self.split!r} by its {self.split_by}: "
-            f"there are too few such problems to share out; raise op, distractors or the range of constants, or split "
-            f"by another identity."
+            f"the slice op={spec.op} {spec.mode} {piece.context} {piece.frames}: in {ATTEMPTS} draws none belonged to "
+            f"the split {self.split!r} by {self.split_by}: there are too few such problems to share out; raise op, "
+            f"distractors or the range of constants, or split by another identity."
         )
 
     def settings(self) -> dict[str, Any]:
@@ -234,24 +236,29 @@ def template_of(piece: Slice) -> Template:
     spec = piece.spec
     if not piece.places_from and not piece.items_from:
         return template.limited(spec.num_places if piece.tokens is None else len(template.places), spec.items)
-    nouns = {}
-    for name, begin, num, known in (
-        ("places", piece.places_from, spec.num_places, template.places),
-        ("items", piece.items_from, spec.items, template.items),
-    ):
-        if begin and any(f"{{{name[:-1]}_number}}" in text for key, text in template.patterns if "names." in key):
-            raise MixtureError(
-                f"{name}_from={begin} and frames={piece.frames!r} contradict each other: these frames number the "
-                f"{name} and use no nouns; leave one out."
-            )
-        if begin + num > len(known):
-            raise MixtureError(
-                f"{name}_from={begin} with {num} {name} in the spec: {piece.context!r} has {len(known)} {name}; "
-                f"lower {name} in the spec, or {name}_from."
-            )
-        is_open = name == "places" and piece.tokens is not None  # so many distractors need all that there are
-        nouns[name] = known[begin : None if is_open else begin + num]
-    return replace(template, **nouns)
+    places = _nouns_from(template, piece, "places", template.places, piece.places_from, spec.num_places)
+    items = _nouns_from(template, piece, "items", template.items, piece.items_from, spec.items)
+    if piece.tokens is None:  # padding needs all places that there are
+        places = places[: spec.num_places]
+    return replace(template, places=places, items=items[: spec.items])
+
+
+def _nouns_from(
+    template: Template, piece: Slice, kind: str, nouns: tuple[Nouns, ...], begin: int, num: int
+) -> tuple[Nouns, ...]:
+    """The places or items of a template from one of them on, if there are as many as the spec needs."""
+    slot = f"{{{kind[:-1]}_number}}"
+    if begin and any(slot in pattern for name, pattern in template.patterns if "names." in name):
+        raise MixtureError(
+            f"{kind}_from={begin} and frames={piece.frames!r} contradict each other: these frames number the {kind} "
+            f"and use no nouns; leave one out."
+        )
+    if begin + num > len(nouns):
+        raise MixtureError(
+            f"{kind}_from={begin} and {num} {kind} in the spec contradict each other: {piece.context!r} has "
+            f"{len(nouns)} {kind}; lower the one or the other."
+        )
+    return nouns[begin:]
 
 
 @lru_cache(maxsize=1024)

@@ -92,6 +92,11 @@ class Template:
         """The same template with its first so many places and items only."""
         return _limited(self, places, items)
 
+    @property
+    def plain(self) -> "Template":
+        """The template with the ten places and ten items that every context has, if it has them."""
+        return _limited(self, min(PLACES, len(self.places)), min(ITEMS, len(self.items)))
+
     def name(self, quantity: Quantity) -> str:
         """The quantity as facts call it."""
         return self.names[quantity]
@@ -358,7 +363,7 @@ def _load_template(context: str, frames: str) -> Template:
     from gsm_lab.problems.vocabulary import check_template  # reads templates
 
     template = read_template(context, frames)
-    check_template(template.limited(min(PLACES, len(template.places)), min(ITEMS, len(template.items))))
+    check_template(template.plain)
     return template
 
 

@@ -20,9 +20,9 @@ from gsm_lab.data import ExerciseSource, Jumps, Mixture, Packer, Slice, Tokenize
 from gsm_lab.errors import RecipeError
 from gsm_lab.files import write_json
 from gsm_lab.model import ModelShape, Transformer, load_checkpoint, save_checkpoint
-from gsm_lab.problems import Exercise, Grade, grade, load_template, rewards
+from gsm_lab.problems import MOST_OP, Exercise, Grade, grade, load_template, rewards
 from gsm_lab.seeds import stream_seed
-from gsm_lab.study.recipe import Blend, Optimization, Recipe, Reinforce, Scale, Supervised, Task
+from gsm_lab.study.recipe import Blend, Optimization, Recipe, Reinforce, Scale, Span, Supervised, Task
 from gsm_lab.study.runs import StageFolder
 from gsm_lab.training import (
     FitSettings,
@@ -58,13 +58,14 @@ def no_progress(name: str, done: int, total: int, figures: Mapping[str, Any]) ->
 
 
 def tokenizer_of(task: Task) -> Tokenizer:
-    """The closed vocabulary of all of a task's contexts."""
+    """The closed vocabulary of all of a task's contexts, with all the places that its problems may speak of."""
+    places = task.places or task.spec(op=MOST_OP).num_places
     return Tokenizer.for_templates(
-        [load_template(context, task.frames).limited(task.places, task.items) for context in task.contexts]
+        [load_template(context, task.frames).limited(places, task.items) for context in task.contexts]
     )
 
 
-def mixture_of(task: Task, blend: Blend, facts: tuple[int, int] | None = None) -> Mixture:
+def mixture_of(task: Task, blend: Blend, facts: Span | None = None) -> Mixture:
     """The slices of a blend: every op in every context."""
     return Mixture(
         tuple(

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,9 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gsm_lab.errors import RecipeError
 from gsm_lab.problems import ProblemSpec, Style, rewards
 
-INSTRUMENT = 2
+INSTRUMENT = 3
 """Counts changes of the code that change problems, grades or weights; part of every identity. `tests/study/
 test_instrument.py` fails when it has to be raised."""
+
+
+Span = tuple[int, int] | int
+"""A least and a greatest number, or one that is both."""
 
 
 class Frozen(BaseModel):
@@ -32,38 +37,57 @@ class Frozen(BaseModel):
 
 
 class Task(Frozen):
-    """What all problems of a recipe have in common; `op` and context come from a stage's blend."""
+    """What all problems of a recipe have in common; `op` and context come from a stage's blend.
+
+    The fields beside `contexts` and `frames` are those of `gsm_lab.problems.ProblemSpec` and `Style`, which say what
+    they mean.
+    """
 
     contexts: tuple[str, ...] = ("zoo",)
     """All contexts that any stage or evaluation uses: the tokenizer knows their words."""
     frames: str = "terse"
-    sentence_order: Literal["shuffled", "computation"] = "shuffled"
-    trace_order: Literal["leaf_first", "goal_directed"] = "goal_directed"
-    facts: tuple[int, int] | None = None
-    """Fewest and most facts in a text, whatever the op (see `ProblemSpec.facts`)."""
-    distractors: tuple[int, int] | None = None
-    distractor_parents: Literal["any", "distractors"] = "any"
+    mode: Literal["forward", "reverse"] = "forward"
+    depth: Span | None = None
+    width: Span = (0, 3)
+    facts: Span | None = None
+    distractors: Span | None = None
+    distractor_kinds: tuple[str, ...] = ("independent", "reachable", "dead_end")
     implicit_totals: float = 0.2
-    places: int = 10
+    nested_totals: float = 0.0
+    places: int | None = None
     items: int = 10
     reuse: float = 0.2
     copies: float = 0.15
-    width: int = 3
-    composites: bool = True
+    composites: float = 0.25
     operations: tuple[str, ...] = ("add", "subtract", "multiply")
+    operation_weights: tuple[float, ...] | None = None
     constants: tuple[int, int] = (1, 9)
     values: tuple[int, int] = (0, 1000)
     modulus: int | None = None
+    answers: Span | None = None
+    balanced: bool = False
+    sentence_order: Literal["shuffled", "computation", "reversed"] = "shuffled"
+    trace_order: Literal["leaf_first", "random", "goal_directed"] = "goal_directed"
+    form: Literal["steps", "answer_only", "think"] = "steps"
+    checks: float = 0.0
+    recovery: float = 0.0
+    rules: bool = False
 
     @model_validator(mode="after")
-    def _spec_is_possible(self) -> Self:
+    def _settings_are_possible(self) -> Self:
         self.spec(op=4)
+        _ = self.style
         return self
 
-    def spec(self, op: int, facts: tuple[int, int] | None = None) -> ProblemSpec:
+    def spec(self, op: int, facts: tuple[int, int] | int | None = None) -> ProblemSpec:
         """The settings of this task's problems with that op, and with other `facts` if they are given."""
-        own = self.model_dump(exclude={"contexts", "frames", "sentence_order", "trace_order"})
+        own = self.model_dump(include={field.name for field in fields(ProblemSpec)})
         return ProblemSpec(op=op, **own | ({} if facts is None else {"facts": facts}))
+
+    @property
+    def style(self) -> Style:
+        """How this task's problems are told and solved."""
+        return Style(**self.model_dump(include={field.name for field in fields(Style)}))
 
     def files(self) -> dict[str, str]:
         """SHA-256 of every context or frames that is given as a file: another content makes another recipe.
@@ -76,10 +100,6 @@ class Task(Frozen):
             return {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths}
         except OSError as error:
             raise RecipeError(f"the task names {error.filename}, which cannot be read: give a TOML file.") from error
-
-    @property
-    def style(self) -> Style:
-        return Style(sentence_order=self.sentence_order, trace_order=self.trace_order)
 
 
 class Blend(Frozen):
@@ -130,7 +150,7 @@ class Phase(Frozen):
     problems: int = Field(ge=1)
     """How many problems it lasts."""
     blend: Blend
-    facts: tuple[int, int] | None = None
+    facts: Span | None = None
     """Other facts than the task's."""
 
 

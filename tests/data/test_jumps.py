@@ -37,6 +37,16 @@ def test_the_same_exercise_jumps_the_same_way_and_another_does_not():
     assert (jumps.positions(ENDS, 7) != jumps.positions(ENDS, 8)).any()
 
 
+def test_another_seed_jumps_another_way_and_seed_0_is_the_default():
+    assert (Jumps(1, 0.5, 40, 512).positions(ENDS, 7) == Jumps(1, 0.5, 40, 512, seed=0).positions(ENDS, 7)).all()
+    same = [
+        (Jumps(1, 0.5, 40, 512, seed=1).positions(ENDS, index) == Jumps(1, 0.5, 40, 512).positions(ENDS, other)).all()
+        for index in range(20)
+        for other in range(20)
+    ]
+    assert not any(same), "adjacent seeds and indices share no stream"
+
+
 def test_a_document_that_fills_the_room_does_not_jump():
     assert (Jumps(1, 1.0, 40, 100).positions(ENDS, 3) == np.arange(100)).all()
     assert (Jumps(1, 0.0, 40, 512).positions(ENDS, 3) == np.arange(100)).all()

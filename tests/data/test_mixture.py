@@ -29,6 +29,19 @@ def test_a_weight_that_is_no_share_is_refused(weight):
         Slice(SPEC, weight=weight)
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"places_from": -1}, "places_from=-1: give a whole number of at least 0"),
+        ({"items_from": 1.5}, "items_from=1.5: give a whole number of at least 0"),
+        ({"tokens": 0}, "tokens=0: give a whole number of at least 1"),
+    ],
+)
+def test_a_number_that_a_slice_cannot_have_is_refused(setting, message):
+    with pytest.raises(MixtureError, match=message):
+        Slice(SPEC, **setting)
+
+
 def test_an_empty_mixture_is_refused():
     with pytest.raises(MixtureError, match="at least one Slice"):
         Mixture(())

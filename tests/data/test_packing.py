@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gsm_lab.data import ExerciseSource, Packer
+from gsm_lab.data import DrawnDocuments, ExerciseSource, Jumps, Packer, Tokenizer
 from gsm_lab.errors import TokenError
 
 ROWS, LENGTH = 4, 300
@@ -121,16 +121,19 @@ def test_batches_in_a_row_hold_every_exercise_once(source, tokenizer):
 
 
 def test_an_exercise_as_long_as_a_row_fits(source, tokenizer):
-    longest = max(len(document_of(source, tokenizer, index)) for index in range(3))
-    packed, following = Packer(source, tokenizer, 3, longest, "all").batch(0)
-    assert following >= 3
+    sizes = [len(document_of(source, tokenizer, index)) for index in range(60)]
+    first, longest = next(  # the document that finds no room is no longer than a row
+        (index, longest) for index in range(50) if (longest := max(sizes[index : index + 3])) == max(sizes[index:][:10])
+    )
+    packed, following = Packer(source, tokenizer, 3, longest, "all").batch(first)
+    assert following >= first + 3
     assert (packed.documents >= 0).all(axis=1).any()
 
 
 def test_near_miss_an_exercise_one_token_longer_than_a_row_is_refused(source, tokenizer):
     length = len(document_of(source, tokenizer, 0))
     packer = Packer(source, tokenizer, 1, length - 1, "all")
-    with pytest.raises(TokenError, match=f"exercise 0 .* has {length} tokens .* row length to at least {length}"):
+    with pytest.raises(TokenError, match=f"exercise 0 has {length} tokens .* row length to at least {length}"):
         packer.batch(0)
 
 
@@ -142,3 +145,45 @@ def test_no_rows_are_refused(source, tokenizer):
 def test_an_unknown_loss_is_refused(source, tokenizer):
     with pytest.raises(TokenError, match="loss_on='prompt': give one of completion, all"):
         Packer(source, tokenizer, 1, 8, "prompt")
+
+
+def test_an_exercise_source_and_its_documents_pack_alike(source, tokenizer):
+    packed, following = Packer(source, tokenizer, ROWS, LENGTH).batch(5)
+    copy, copy_following = Packer(DrawnDocuments(source, tokenizer), tokenizer, ROWS, LENGTH).batch(5)
+    assert copy_following == following
+    assert (copy.tokens == packed.tokens).all()
+
+
+def test_a_block_of_documents_holds_what_they_are_one_by_one(source, tokenizer):
+    documents = DrawnDocuments(source, tokenizer)
+    block = documents.block(3, 9)
+    assert len(block) == 6
+    for number in range(6):
+        prompt, completion = ids_of(source, tokenizer, 3 + number)
+        for document in (block.document(number), documents.document(3 + number)):
+            assert document.ids.tolist() == prompt + completion
+            assert document.num_prompt == len(prompt)
+
+
+def test_documents_of_another_tokenizer_are_refused(source, tokenizer):
+    documents = DrawnDocuments(source, Tokenizer([" apples"]))
+    with pytest.raises(TokenError, match="another tokenizer"):
+        Packer(documents, tokenizer, ROWS, LENGTH)
+
+
+def test_positions_jump_by_the_number_of_the_document_and_nothing_else_changes(source, tokenizer):
+    jumps = Jumps(1, 1.0, 5, 1000)
+    plain, following = Packer(source, tokenizer, ROWS, LENGTH).batch(7)
+    packed, copy_following = Packer(source, tokenizer, ROWS, LENGTH, jumps=jumps).batch(7)
+    assert following == copy_following
+    assert (plain.tokens == packed.tokens).all()
+    first = np.array(document_of(source, tokenizer, 7))
+    ends = np.array([tokenizer.tokens[token_id].strip() in (".", ";", ":", "?") for token_id in first])
+    assert packed.positions[0, : len(first)].tolist() == jumps.positions(ends, 7).tolist()
+    assert packed.positions.max() > plain.positions.max()
+
+
+def test_chinese_sentences_end_too(tokenizer):
+    packer = Packer(DrawnDocuments(None, tokenizer), tokenizer, ROWS, LENGTH)
+    ends = {tokenizer.tokens[token_id].strip() for token_id in np.nonzero(packer._ends)[0]}
+    assert ends == {".", ";", ":", "?", "。", "\uff1a", "\uff1f"}

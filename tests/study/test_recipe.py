@@ -71,7 +71,16 @@ def test_the_identity_of_a_recipe_is_pinned():
 
 CHANGES_WEIGHTS = {
     "micro_batch_tokens": 4096,
-    "task.distractor_parents": "distractors",
+    "task.depth": (1, 3),
+    "task.distractor_kinds": ("independent",),
+    "task.nested_totals": 0.5,
+    "task.operation_weights": (1.0, 2.0, 1.0),
+    "task.answers": (0, 3),
+    "task.balanced": True,
+    "task.form": "think",
+    "task.checks": 0.5,
+    "task.recovery": 0.5,
+    "task.rules": True,
     "seed": 1,
     "task.contexts": ("school", "zoo"),
     "task.frames": "english",
@@ -83,8 +92,8 @@ CHANGES_WEIGHTS = {
     "task.items": 5,
     "task.reuse": 0.0,
     "task.copies": 0.0,
-    "task.width": 2,
-    "task.composites": False,
+    "task.width": (0, 2),
+    "task.composites": 0.0,
     "task.operations": ("add",),
     "task.constants": (1, 4),
     "task.values": (0, 99),
@@ -156,7 +165,8 @@ def test_what_cannot_change_weights_leaves_the_identity(path):
 
 def test_every_field_is_in_one_of_the_two_lists():
     fields = {"seed", "name", "evaluation", "save_every", "micro_batch_tokens"}
-    fields |= {f"task.{name}" for name in Task.model_fields} - {"task.distractors"}  # contradicts task.facts
+    fields |= {f"task.{name}" for name in Task.model_fields}
+    fields -= {"task.distractors", "task.mode"}  # they contradict task.facts and task.modulus: below
     fields |= {f"scale.{name}" for name in Scale.model_fields}
     for number, stage in enumerate(RECIPE.stages):
         own = set(type(stage).model_fields) - {"kind", "blend", "optimization"}
@@ -166,9 +176,11 @@ def test_every_field_is_in_one_of_the_two_lists():
     assert fields - {*CHANGES_WEIGHTS, *CHANGES_NO_WEIGHTS} == set()
 
 
-def test_distractors_change_the_identity_too():
+def test_distractors_and_mode_change_the_identity_too():
     recipe = changed(RECIPE, "task.facts", None)
     assert changed(recipe, "task.distractors", (1, 1)).id != recipe.id
+    recipe = changed(RECIPE, "task.modulus", None)
+    assert changed(recipe, "task.mode", "reverse").id != recipe.id
 
 
 def test_an_evaluation_is_named_by_all_its_settings():
