@@ -5,12 +5,18 @@ ENVIRONMENT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZE
 
 .PHONY: setup demo test test-slow bench clean
 
-setup: .venv/.ready
+HOT := $(wildcard gsm_lab/problems/*.py)
+
+setup: .venv/.compiled
 
 .venv/.ready: pyproject.toml constraints/py311.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/py311.txt -e '.[notebook,test,dev]'
 	touch .venv/.ready
+
+.venv/.compiled: .venv/.ready compile.py $(HOT)
+	$(BIN)/python compile.py
+	touch .venv/.compiled
 
 demo: setup
 	$(BIN)/gsm-lab demo
@@ -28,4 +34,4 @@ bench: setup
 	$(BIN)/gsm-lab bench
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv *.so gsm_lab/problems/*.so .pytest_cache .mypy_cache .ruff_cache

@@ -1,5 +1,9 @@
 """Graphs, words, solutions and grades; the standard library only, so that it works in any environment."""
 
+from gsm_lab.problems.compiled import compiled_modules, refuse_stale_modules
+
+refuse_stale_modules()
+
 from gsm_lab.problems import rewards
 from gsm_lab.problems.draw import draw_counted, draw_problem
 from gsm_lab.problems.exercise import Exercise
@@ -35,6 +39,7 @@ __all__ = [
     "Style",
     "Template",
     "Verdict",
+    "compiled_modules",
     "draw_counted",
     "draw_problem",
     "faults",
