@@ -8,11 +8,12 @@ from gsm_lab.problems import rewards
 from gsm_lab.problems.draw import draw_counted, draw_problem
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.grade import Grade, Verdict, grade
-from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Problem, Quantity
+from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Quantity
 from gsm_lab.problems.gsm_infinite import ForeignProblem, parse_gsm_infinite, read_gsm_infinite
 from gsm_lab.problems.identity import LEVELS, Identities, identities, problem_id
 from gsm_lab.problems.mutations import MUTATIONS, mutate
 from gsm_lab.problems.padding import padded_problem
+from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.reader import read_problem, solve_text
 from gsm_lab.problems.render import render
 from gsm_lab.problems.solution import Style

@@ -9,8 +9,9 @@ from random import Random
 
 from gsm_lab.errors import SpecError
 from gsm_lab.problems.distractors import add_distractors, num_distractors
-from gsm_lab.problems.graph import Node, Problem, Quantity, counts_of
+from gsm_lab.problems.graph import Node, Quantity, counts_of
 from gsm_lab.problems.numbers import Numbers, Rules, draw_numbers, rules_for
+from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.spec import ProblemSpec
 from gsm_lab.problems.steer import steer
 from gsm_lab.problems.structure import NESTED, Skeleton, draw_skeleton

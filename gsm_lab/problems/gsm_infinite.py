@@ -13,7 +13,9 @@ from types import UnionType
 from typing import Any, NamedTuple
 
 from gsm_lab.errors import DataError
-from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Problem, Quantity, linear_form
+from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Quantity
+from gsm_lab.problems.measures import linear_form
+from gsm_lab.problems.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from gsm_lab.problems.graph import Node, Operation, Problem
+from gsm_lab.problems.graph import Node, Operation
+from gsm_lab.problems.problem import Problem
 
 LEVELS = ("structure_id", "numbers_id", "problem_id")
 _PRIME = 2**127 - 1

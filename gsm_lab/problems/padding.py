@@ -7,7 +7,8 @@ from random import Random
 from gsm_lab.errors import SpecError
 from gsm_lab.problems.draw import draw_problem
 from gsm_lab.problems.exercise import Exercise
-from gsm_lab.problems.graph import DependencyGraph, Problem
+from gsm_lab.problems.graph import DependencyGraph
+from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.render import PLAIN, render
 from gsm_lab.problems.solution import Style
 from gsm_lab.problems.spec import MOST_DISTRACTORS, ProblemSpec

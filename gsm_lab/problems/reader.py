@@ -10,7 +10,9 @@ from functools import lru_cache
 from random import Random
 
 from gsm_lab.errors import GraphError, TemplateError
-from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Problem, Quantity, linear_form
+from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Quantity
+from gsm_lab.problems.measures import linear_form
+from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.solution import Style, write_solution
 from gsm_lab.problems.template import KINDS, Template
 from gsm_lab.problems.trace import VARIABLES

@@ -6,7 +6,8 @@ from random import Random
 
 from gsm_lab.errors import TemplateError
 from gsm_lab.problems.exercise import Exercise
-from gsm_lab.problems.graph import IMPLICIT, Problem
+from gsm_lab.problems.graph import IMPLICIT
+from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.solution import Style, write_solution
 from gsm_lab.problems.spec import PLACES
 from gsm_lab.problems.template import Template, Words

@@ -6,7 +6,8 @@ from functools import reduce
 from random import Random
 
 from gsm_lab.errors import SpecError
-from gsm_lab.problems.graph import Linear, Node, Operation, Problem
+from gsm_lab.problems.graph import Linear, Node, Operation
+from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.trace import (
     ANSWER,
     END_ANSWER,
