@@ -20,6 +20,8 @@ from gsm_lab.errors import GsmLabError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gsm_lab.data import Progress as WritingProgress
+    from gsm_lab.data import Slice
     from gsm_lab.study import Job, OnProgress, StageFolder, SweepState
 
 app = typer.Typer(
@@ -51,54 +53,154 @@ def main() -> None:
 def generate(
     folder: Annotated[Path, typer.Argument(help="Where the data set goes: shards, manifest, card.")],
     ops: Annotated[str, typer.Option(help="Ops and their shares: 2-10, or 2-4=0.2,5-10=0.8.")] = "2-10",
+    modes: Annotated[str, typer.Option(help="forward, reverse, or both with shares.")] = "forward",
     contexts: Annotated[str, typer.Option(help="Contexts and their shares: zoo, or zoo=0.9,school=0.1.")] = "zoo",
-    frames: Annotated[str, typer.Option(help="Frames: english, terse, or a TOML file.")] = "english",
+    frames: Annotated[str, typer.Option(help="Frames and their shares: english, chinese, my.toml.")] = "english",
     num_problems: Annotated[int, typer.Option(help="Problems in all.")] = 10_000,
     split: Annotated[
-        str, typer.Option(help="pretrain, midtrain, rl, validation or test; they share no problem.")
+        str, typer.Option(help="pretrain, midtrain, rl, validation, test; or several with sizes: rl=9000,test=1000.")
     ] = "pretrain",
+    split_by: Annotated[
+        str, typer.Option(help="What decides the split of a problem: structure_id, numbers_id or problem_id.")
+    ] = "problem_id",
     unit: Annotated[str, typer.Option(help="What shares are counted in: problems or tokens.")] = "problems",
     seed: Annotated[int, typer.Option(help="Names the random streams.")] = 0,
-    distractors: Annotated[str, typer.Option(help="Fewest-most quantities that are not needed.")] = "0-4",
-    implicit_totals: Annotated[float, typer.Option(help="Chance of a total that the text never defines.")] = 0.2,
-    modulus: Annotated[int | None, typer.Option(min=2, help="Count modulo this.")] = None,
-    sentence_order: Annotated[str, typer.Option(help="shuffled or computation.")] = "shuffled",
-    trace_order: Annotated[str, typer.Option(help="leaf_first or goal_directed.")] = "leaf_first",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting of ProblemSpec or Style: depth=3-5, answers=1-50, checks=0.2 ..."),
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Pad every text to so many tokens.")] = None,
+    only_tokens: Annotated[bool, typer.Option("--only-tokens", help="Write token arrays (uint16), no text.")] = False,
     shard_size: Annotated[int, typer.Option(help="Problems in one file.")] = 5_000,
     workers: Annotated[int, typer.Option(help="Processes; the bytes do not depend on it.")] = 1,
+    executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    shard: Annotated[str | None, typer.Option(help="Write part i of N, i/N with i from 0: for N machines.")] = None,
 ) -> None:
     """Write a data set: Parquet shards, a manifest with checksums, a card."""
-    from gsm_lab.data import ExerciseSource, Mixture, Slice, Tokenizer, write_dataset
-    from gsm_lab.problems import ProblemSpec, Style, load_template
+    from gsm_lab.data import ExerciseSource, Mixture, Tokenizer, template_of, write_dataset, write_tokens
 
-    op_shares = _shares(ops, "ops", _ops_of)
-    context_shares = _shares(contexts, "contexts")
-    style = Style(sentence_order=sentence_order, trace_order=trace_order)
-    low, _, high = distractors.partition("-")
-    slices = tuple(
-        Slice(
-            ProblemSpec(
-                op=_whole(op, "ops"),
-                distractors=(_whole(low, "distractors"), _whole(high or low, "distractors")),
-                implicit_totals=implicit_totals,
-                modulus=modulus,
-                constants=(1, 9) if modulus is None else (1, min(9, modulus - 1)),
-            ),
-            context,
-            frames,
-            op_share * context_share,
-            style,
-        )
-        for op, op_share in op_shares.items()
-        for context, context_share in context_shares.items()
-    )
-    tokenizer = Tokenizer.for_templates([load_template(context, frames) for context in context_shares])
-    source = ExerciseSource(Mixture(slices, unit), split, seed, tokenizer=tokenizer)  # type: ignore[arg-type]
-    with _bar("generate") as advance:
-        written = write_dataset(
-            folder, source, num_problems, shard_size, tokenizer=tokenizer, workers=workers, on_shard=advance
-        )
+    sizes = _split_sizes(split, num_problems)
+    if only_tokens and len(sizes) > 1:
+        raise typer.BadParameter(f"split: token arrays hold one split, not {split}.")
+    mixture = Mixture(_slices(ops, modes, contexts, frames, setting or [], tokens), unit)  # type: ignore[arg-type]
+    tokenizer = Tokenizer.for_templates(dict.fromkeys(map(template_of, mixture.slices)))
+    sources = [ExerciseSource(mixture, name, seed, tokenizer, split_by) for name in sizes]
+    part = None if shard is None else _part(shard)
+    if only_tokens:
+        with _bar("generate") as advance:
+            written = write_tokens(
+                folder, sources[0], tokenizer, num_problems, shard_size=shard_size, workers=workers, executor=executor,
+                part=part, on_shard=advance,
+            )  # fmt: skip
+    else:
+        with _progress() as on_progress:
+            written = write_dataset(
+                folder, sources, list(sizes.values()), shard_size, tokenizer, workers, _dataset_line(on_progress),
+                executor=executor, part=part,
+            )  # fmt: skip
     print(written)
+
+
+def _dataset_line(on_progress: "OnProgress") -> "Callable[[WritingProgress], None]":
+    """Tells a progress line how far the writing of a data set is."""
+
+    def tell(progress: "WritingProgress") -> None:
+        figures = {"problems/s": round(progress.problems_per_second), "seconds left": round(progress.seconds_left)}
+        if progress.tokens_per_second is not None:
+            figures["tokens/s"] = round(progress.tokens_per_second)
+        on_progress("generate", progress.problems, progress.all_problems, figures)
+
+    return tell
+
+
+def _slices(
+    ops: str, modes: str, contexts: str, frames: str, settings: list[str], tokens: int | None
+) -> "tuple[Slice, ...]":
+    """Every op in every mode, context and frames, by the product of their shares."""
+    from itertools import product
+
+    from gsm_lab.data import Slice
+    from gsm_lab.problems import ProblemSpec, Style
+
+    of_spec, of_style = _settings(settings)
+    style = Style(**of_style)
+    shares = [
+        _shares(ops, "ops", _ops_of), _shares(modes, "modes"), _shares(contexts, "contexts"), _shares(frames, "frames")
+    ]  # fmt: skip
+    modulus = of_spec.get("modulus")
+    if modulus is not None and "constants" not in of_spec:
+        of_spec["constants"] = (1, min(9, modulus - 1))
+    slices = []
+    for (op, op_share), (mode, mode_share), (context, context_share), (words, words_share) in product(
+        *(share.items() for share in shares)
+    ):
+        own: dict[str, Any] = {"op": _whole(op, "ops"), "mode": mode} | of_spec
+        spec = ProblemSpec(**own)
+        slices.append(
+            Slice(spec, context, words, op_share * mode_share * context_share * words_share, style, tokens=tokens)
+        )
+    return tuple(slices)
+
+
+def _settings(texts: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`depth=3-5` and the like as settings of a ProblemSpec and of a Style."""
+    import difflib
+    from dataclasses import fields
+
+    from gsm_lab.problems import ProblemSpec, Style
+
+    kinds = [
+        {field.name: field.type.__name__ if field.type in (bool, int, float, str) else str(field.type)
+         for field in fields(owner)}
+        for owner in (ProblemSpec, Style)
+    ]  # fmt: skip
+    found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for text in texts:
+        name, equals, value = text.partition("=")
+        owner = next((number for number, known in enumerate(kinds) if name in known), None)
+        if owner is None or not equals:
+            near = difflib.get_close_matches(name, [*kinds[0], *kinds[1]], 1)
+            raise typer.BadParameter(
+                f"set: {text!r} is no setting: write name=value with a field of ProblemSpec or Style"
+                + (f"; did you mean {near[0]}?" if near else ".")
+            )
+        found[owner][name] = _typed(name, value, kinds[owner][name])
+    return found
+
+
+def _typed(name: str, text: str, kind: str) -> Any:
+    """A setting's value: a range 3-5, a list a,b,c, a number, yes or no, or a word."""
+    if text.lower() == "none" and "None" in kind:
+        return None
+    if "tuple[str" in kind:
+        return tuple(part for part in text.split(",") if part)
+    if "tuple[float" in kind:
+        return tuple(_number(part, name) for part in text.split(","))
+    if "tuple[int" in kind:
+        low, dash, high = text.partition("-")
+        pair = (_whole(low, name), _whole(high if dash else low, name))
+        return pair if dash or kind == "tuple[int, int]" else pair[0]
+    if kind.startswith("bool"):
+        if text.lower() not in ("yes", "no", "true", "false"):
+            raise typer.BadParameter(f"set: {name}={text!r}: give yes or no.")
+        return text.lower() in ("yes", "true")
+    if kind.startswith("int"):
+        return _whole(text, name)
+    return _number(text, name) if kind.startswith("float") else text
+
+
+def _split_sizes(text: str, num_problems: int) -> dict[str, int]:
+    """`rl=9000,test=1000` as the size of each split; a name alone has all the problems."""
+    if "=" not in text:
+        return {text: num_problems}
+    pairs = [part.partition("=") for part in text.split(",")]
+    return {name: _whole(size, "split") for name, _, size in pairs}
+
+
+def _part(text: str) -> tuple[int, int]:
+    """`0/4` as the first of four parts."""
+    number, _, parts = text.partition("/")
+    return _whole(number, "shard"), _whole(parts, "shard")
 
 
 @app.command()
@@ -135,16 +237,20 @@ def inspect(
 
 
 def _print_exercise(exercise: Any) -> None:
-    problem = exercise.problem
-    print(f"--- {exercise.problem_id}  {exercise.context}/{exercise.frames}  {exercise.sizes()}")
+    problem, names = exercise.problem, exercise.names
+    sizes = "  ".join(f"{name} {size}" for name, size in exercise.sizes().items())
+    print(f"--- {exercise.problem_id}  {exercise.context}/{exercise.frames}  {problem.mode}  {sizes}")
     print(exercise.prompt)
     print(exercise.completion.strip())
-    needed = {node.name for node in problem.needed}
-    for name, node in zip(exercise.names, problem.graph.nodes, strict=True):
-        parents = ", ".join(exercise.names[[n.name for n in problem.graph.nodes].index(p)] for p in node.parents)
-        mark = "asked " if node.name == problem.query else "needed" if node.name in needed else "      "
+    needed = set(problem.needed)
+    for place, node in enumerate(problem.graph.nodes):
+        parents = [names[parent] for parent in node.parents]
+        added = len(parents) - node.minus
+        terms = ", ".join([*parents[:added], *(f"minus {name}" for name in parents[added:])])
+        mark = "asked " if place == problem.query else "given " if place == problem.given else "needed"
         constant = "" if node.constant is None else f" {node.constant}"
-        print(f"  {mark} {name} = {problem.values[node.name]}: {node.operation}{constant} {parents}")
+        mark = mark if place in needed else "      "
+        print(f"  {mark} {names[place]} = {problem.values[place]}: {node.operation}{constant} {terms}")
 
 
 # ------------------------------------------------------------------------------------------- grading
@@ -172,12 +278,22 @@ def certify(
     problems: Annotated[int, typer.Option(help="Problems for the perfect solver.")] = 10_000,
     mutations: Annotated[int, typer.Option(help="Mutated solutions of each class.")] = 1_000,
     seed: Annotated[int, typer.Option(help="Names the random streams.")] = 0,
+    context: Annotated[
+        list[str] | None, typer.Option(help="Only this context, a name or a TOML file of yours; may be repeated.")
+    ] = None,
+    frames: Annotated[
+        list[str] | None, typer.Option(help="Only these frames, a name or a TOML file of yours; may be repeated.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes for the perfect solver.")] = 1,
 ) -> None:
-    """Prove the instrument: the perfect solver is always right, every class of wrong step is caught."""
+    """Prove the instrument: the perfect solver is always right, every class of wrong step is caught.
+
+    With --context or --frames it first says everything that is wrong with a file of yours.
+    """
     from gsm_lab.study import certify as run
 
     with _bar("certify") as advance:
-        certificate = run(problems, mutations, seed, advance)
+        certificate = run(problems, mutations, seed, advance, context or (), frames or (), workers)
     for line in certificate.lines:
         print(line)
     if not certificate.holds:
@@ -308,13 +424,24 @@ def demo(
 
 
 @app.command(name="bench")
-def bench_command(threads: Threads = 2) -> None:
-    """Measure this machine: problems, grades, training and sampling, the last two beside `transformers`."""
-    from gsm_lab.study import bench
+def bench_command(
+    what: Annotated[str, typer.Argument(help="problems, engine, or all.")] = "all",
+    threads: Threads = 2,
+) -> None:
+    """Measure this machine, beside peers that can do the same work; minutes."""
+    if what not in ("problems", "engine", "all"):
+        raise typer.BadParameter(f"{what!r}: give problems, engine or all.")
+    if what != "engine":
+        from gsm_lab.study import bench_problems
 
-    _set_threads(threads)
-    for line in bench():
-        print(line)
+        for line in bench_problems():
+            print(line, flush=True)
+    if what != "problems":
+        from gsm_lab.study import bench
+
+        _set_threads(threads)
+        for line in bench():
+            print(line)
 
 
 def _run_stages(folders: list["StageFolder"], threads: int) -> None:

@@ -6,7 +6,7 @@ from gsm_lab.data.guesses import best_guesses
 from gsm_lab.data.mixture import Mixture, Slice
 from gsm_lab.data.packing import Jumps, PackedRows, Packer
 from gsm_lab.data.shards import Progress, is_whole, overlap, read_dataset, read_manifest, write_dataset
-from gsm_lab.data.source import SPLITS, Drawn, ExerciseSource, HeldOut, split_of
+from gsm_lab.data.source import SPLITS, Drawn, ExerciseSource, HeldOut, split_of, template_of
 from gsm_lab.data.tokenizer import Tokenizer
 from gsm_lab.data.tokens import TokenDocuments, write_tokens
 from gsm_lab.data.workers import DocumentWorkers
@@ -36,6 +36,7 @@ __all__ = [
     "read_dataset",
     "read_manifest",
     "split_of",
+    "template_of",
     "write_dataset",
     "write_tokens",
 ]

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
@@ -82,7 +83,7 @@ def _on_ray(
     work: Work[Common, Piece, Result], common: Common, pieces: Sequence[Piece], workers: int
 ) -> Iterator[Result]:
     try:
-        import ray
+        ray: Any = import_module("ray")  # only here, and Any whether it is installed or not
     except ImportError as error:
         raise DataError('executor="ray" needs Ray: install gsm-lab[ray], or leave the executor local.') from error
     is_ours = not ray.is_initialized()
@@ -92,7 +93,7 @@ def _on_ray(
     running: list[Any] = []
     try:
         remote, shared = ray.remote(num_cpus=1)(work), ray.put(common)
-        limit = WAITING * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+        limit = WAITING * max(1, int(ray.cluster_resources().get("CPU", 1)))
         for piece in pieces:
             running.append(remote.remote(shared, piece))
             if len(running) >= limit:

@@ -38,8 +38,8 @@ from gsm_lab.problems import LEVELS, Exercise
 
 FORMAT = "gsm_lab data set, layout 2"
 DATA, CARD, TOKENIZER = "data", "README.md", "tokenizer"
-ROWS_AT_ONCE = 500
-"""So many exercises are in memory at a time."""
+ROWS_AT_ONCE = 100
+"""So many exercises are in memory at a time; more are slower, for there are more objects to look after."""
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def write_shard(documents: DrawnDocuments, job: TokenJob) -> Record:
     block = documents.block(job.first, job.last)
     if len(block.ids) >= MOST_TOKENS:
         raise DataError(
-            f"shard {job.number} has {len(block.ids)} tokens: lower shard_size, {MOST_TOKENS} are the most."
+            f"shard {job.number} has {len(block.ids)} tokens, {MOST_TOKENS} are the most: lower shard_size."
         )
     index = BytesIO()
     np.save(index, np.stack([block.ends, block.num_prompts], axis=1).astype("<u4"), allow_pickle=False)

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gsm_lab.study.bench_problems import bench_problems
     from gsm_lab.study.certificate import Certificate, certify
     from gsm_lab.study.evaluate import evaluate_stage, preflight_all, read_rollouts, test_problems
     from gsm_lab.study.experiment import Experiment, load_experiment, load_recipe
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "machine": ("bench",),
+    "bench_problems": ("bench_problems",),
     "certificate": ("Certificate", "certify"),
     "evaluate": ("evaluate_stage", "preflight_all", "read_rollouts", "test_problems"),
     "experiment": ("Experiment", "load_experiment", "load_recipe"),
@@ -78,6 +80,7 @@ __all__ = [
     "SweepState",
     "Task",
     "bench",
+    "bench_problems",
     "certify",
     "demo_experiment",
     "edge_of_competence",

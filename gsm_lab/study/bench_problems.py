@@ -51,7 +51,9 @@ def bench_problems() -> Iterator[str]:
             yield f"reasoning-gym {name}, items a second: {_spread(theirs)}; our op 10 rows / its items: {ratio:.2f}"
     if not set(YARDSTICK) & rates.keys():
         yield "reasoning-gym is not installed: make bench installs it"
-    texts = [render(draw_problem(ProblemSpec(op=10), stream(0, "bench", i)), template, stream(1, i)) for i in range(200)]
+    texts = [
+        render(draw_problem(ProblemSpec(op=10), stream(0, "bench", i)), template, stream(1, i)) for i in range(200)
+    ]
     solved = _rates({"solver": lambda index: read_problem(texts[index % 200].prompt, template)})["solver"]
     yield f"texts read without their graph a second, op 10: {_spread(solved)}"
     yield from _tokens()
@@ -72,7 +74,9 @@ def _draws(problems_an_op: int = 10) -> Iterator[str]:
         skeletons = numbers = problems = 0
         for op in range(1, 201):
             for index in range(problems_an_op):
-                _, more_skeletons, more_numbers = draw_counted(ProblemSpec(op=op, mode=mode), stream(0, mode, op, index))
+                _, more_skeletons, more_numbers = draw_counted(
+                    ProblemSpec(op=op, mode=mode), stream(0, mode, op, index)
+                )
                 skeletons += more_skeletons
                 numbers += more_numbers
                 problems += 1
