@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -83,6 +84,38 @@ def test_an_error_of_a_document_comes_in_its_place_after_the_documents_before_it
 def test_no_workers_are_refused(source, tokenizer):
     with pytest.raises(DataError, match="workers=0: give at least 1"):
         DocumentWorkers(source, tokenizer, 0)
+
+
+def test_a_source_that_workers_cannot_import_is_an_error(mixture, tokenizer, monkeypatch):
+    module = types.ModuleType("only_here")
+    module.Unknown = type("Unknown", (ExerciseSource,), {"__module__": "only_here"})
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    source = module.Unknown(mixture, "pretrain", 0)
+    with DocumentWorkers(source, tokenizer, 2) as workers, pytest.raises(ModuleNotFoundError, match="only_here"):
+        workers.document(0)
+
+
+UNGUARDED = """
+import pickle, sys
+
+from gsm_lab.data import DocumentWorkers
+
+source, tokenizer = pickle.load(open(sys.argv[1], "rb"))
+with DocumentWorkers(source, tokenizer, 2) as workers:
+    workers.document(0)
+"""
+
+
+def test_a_script_without_a_guard_ends_with_an_error_that_names_it(source, tokenizer, tmp_path):
+    """The worker fails before it reads what it is sent, however much that is."""
+    (tmp_path / "unguarded.py").write_text(UNGUARDED)
+    (tmp_path / "source").write_bytes(pickle.dumps((source, tokenizer)))
+    assert (tmp_path / "source").stat().st_size > 1 << 16
+    command = [sys.executable, str(tmp_path / "unguarded.py"), str(tmp_path / "source")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "DataError: a worker that draws documents ended with exit code 1" in done.stderr
+    assert 'started from a script without `if __name__ == "__main__":`' in done.stderr
 
 
 READER = """

@@ -90,11 +90,15 @@ def test_sets_of_budgets_are_those_of_brute_force():
                 if any(depth <= height + 1 and width == 3 for depth, width in trees(shapes, op))}  # fmt: skip
         both = {op - 1 for op in range(1, MOST) if (height + 1, 3) in trees(shapes, op)}
         assert bits(budget.within(height)) == alone
-        assert bits(budget.within(height, 2)) == {one + other for one in alone for other in alone if one + other < MOST - 1}
+        assert bits(budget.within(height, 2)) == {
+            one + other for one in alone for other in alone if one + other < MOST - 1
+        }
         assert bits(budget.owing(height, DEEP, 0)) == deep
         assert bits(budget.owing(height, WIDE, 0)) == wide
         assert bits(budget.owing(height, DEEP | WIDE, 0)) == both
-        assert bits(budget.owing(height, WIDE, 1)) == {one + other for one in wide for other in alone if one + other < MOST - 1}
+        assert bits(budget.owing(height, WIDE, 1)) == {
+            one + other for one in wide for other in alone if one + other < MOST - 1
+        }
     assert bits(budget.within(ANY_HEIGHT)) == {op - 1 for op in range(1, MOST) if trees(shapes, op)}
     assert bits(budget.owing(ANY_HEIGHT, WIDE, 0)) == {
         op - 1 for op in range(1, MOST) if any(width == 3 for _, width in trees(shapes, op))

@@ -1,12 +1,9 @@
-"""Law 1 to 3: a perfect solver scores 100 %, every class of wrong step is caught, any text gets a verdict."""
+"""Gold is correct, every class of wrong step is caught, and rewards are what their names say."""
 
 import itertools
 import random
-import time
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gsm_lab.problems import (
     MUTATIONS,
@@ -19,24 +16,27 @@ from gsm_lab.problems import (
     Style,
     Verdict,
     grade,
+    known_frames,
     load_template,
     mutate,
     render,
     rewards,
-    solve_text,
 )
-from gsm_lab.problems.grade import _regroups
+from gsm_lab.problems.grade import ERRORS, _regroups
 
+ONE_MODE = {"carried_slip": {"forward"}, "wrong_equation": {"reverse"}, "wrong_solving": {"reverse"}}
+ONE_MODE |= {"no_equation": {"reverse"}}
+"""Mutations that only one mode has a place for."""
 LIONS, OTTERS, OWLS = Quantity(0, 0), Quantity(0, 1), Quantity(1, 0)
 FRUIT = Problem(
     DependencyGraph(
         (
             Node(LIONS, Operation.CONSTANT, 3),
-            Node(OTTERS, Operation.PLUS, 2, (LIONS,)),
-            Node(OWLS, Operation.DIFFERENCE, None, (OTTERS, LIONS)),
+            Node(OTTERS, Operation.PLUS, 2, (0,)),
+            Node(OWLS, Operation.DIFFERENCE, None, (1, 0), 1),
         )
     ),
-    OWLS,
+    2,
 )
 
 
@@ -57,9 +57,9 @@ def summed(operation: Operation, constant: int, modulus: int | None = None) -> E
     nodes = (
         Node(LIONS, Operation.CONSTANT, 3),
         Node(OTTERS, Operation.CONSTANT, 6),
-        Node(OWLS, operation, constant, (LIONS, OTTERS)),
+        Node(OWLS, operation, constant, (0, 1)),
     )
-    return render(Problem(DependencyGraph(nodes), OWLS, modulus), load_template("zoo", "terse"), random.Random(0))
+    return render(Problem(DependencyGraph(nodes), 2, modulus), load_template("zoo", "terse"), random.Random(0))
 
 
 SUM, PRODUCT, REMAINDER = summed(Operation.PLUS, 2), summed(Operation.TIMES, 2), summed(Operation.TIMES, 2, 7)
@@ -74,27 +74,26 @@ def test_gold_is_correct_without_deviation(exercises):
         assert result.first_error is None
 
 
-def test_law_1_a_solver_that_reads_only_the_text_is_always_right(exercises):
-    for exercise, template in exercises:
-        for order in ("leaf_first", "goal_directed"):
-            assert grade(exercise, solve_text(exercise.prompt, template, Style(trace_order=order))).verified
-
-
 @pytest.mark.parametrize("kind", MUTATIONS)
 def test_law_3_every_class_of_wrong_step_is_caught(kind: str, exercises):
     rng = random.Random(kind)
     seen = [(exercise, mutated) for exercise, _ in exercises if (mutated := mutate(exercise, kind, rng)) is not None]
-    assert len(seen) > 200
+    assert len(seen) > 80
     for exercise, mutated in seen:
         assert mutated != exercise.completion
         assert not grade(exercise, mutated).verified, mutated
+    assert {exercise.frames for exercise, _ in seen} == set(known_frames())
+    modes = {exercise.problem.mode for exercise, _ in seen}
+    assert modes == ONE_MODE.get(kind, {"forward", "reverse"})
 
 
 def test_mutations_that_keep_the_answer_are_luck(exercises):
-    for exercise, _ in exercises:
-        mutated = mutate(exercise, "wrong_value", random.Random(0))
-        assert mutated is not None
-        assert grade(exercise, mutated).verdict is Verdict.LUCKY
+    for kind in ("wrong_value", "wrong_equation", "no_equation", "taken_back", "missing_step"):
+        for exercise, _ in exercises:
+            mutated = mutate(exercise, kind, random.Random(0))
+            if mutated is not None:
+                result = grade(exercise, mutated)
+                assert (result.verdict, result.answer) == (Verdict.LUCKY, exercise.answer)
 
 
 @pytest.mark.parametrize(
@@ -224,55 +223,6 @@ def test_an_unfinished_solution_is_truncated_even_if_it_looks_whole(owls: Exerci
     assert result.process_accuracy == 1
 
 
-@settings(max_examples=300, deadline=None)
-@given(text=st.text(max_size=300) | st.text(alphabet="lion_ashgrve=+-*();<0123456789 answer\n", max_size=300))
-def test_law_2_any_text_gets_a_verdict(text: str):
-    exercise = render(FRUIT, load_template("zoo", "terse"), random.Random(0))
-    assert grade(exercise, text) == grade(exercise, text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a = " + "(" * 20_000,
-        "a = " + "1" * 40_000,
-        "answer " + "9" * 40_000,
-        "a 9**9**9**9 ; answer 9**9**9",
-        "a = " + "1 + " * 10_000 + "1",
-        "Define " * 7_000,
-        "a " * 24_000,
-        "a 3 ; " * 6_000,
-        "x" * 5_000_000,
-        "a " + "+".join(["1"] * 1000),
-        "a 1 = " + "-".join(["1"] * 340) + " = " + "-".join(["1"] * 340),
-        "find a " + "-".join(["a"] * 1000),
-        ("find a " + "a - a + " * 15 + "a ; ") * 300,
-        ("a 3 = 1 + 1 + 1 + 0 + 0 + 0 = 2 + 0 + 1 + 0 + 0 = 2 + 1 + 0 ; ") * 700,
-        "a = \u0663 ; \u202e answer \u00b2 \x00",
-    ],
-    ids=lambda text: text[:12],
-)
-def test_law_2_hostile_texts_are_bounded(owls: Exercise, text: str):
-    english = render(FRUIT, load_template("zoo", "english"), random.Random(0))
-    for exercise in (owls, english):
-        began = time.process_time()
-        assert not grade(exercise, say(exercise, text) if len(text) < 100 else text).verified
-        assert time.process_time() - began < 2  # generous: what it must rule out takes minutes
-
-
-def test_law_2_bytes_and_halves_of_characters_get_a_verdict(owls: Exercise):
-    assert grade(owls, owls.completion.encode()).verified
-    for noise in (b"\xff\xfe answer", "\ud800 3 ; answer 2", "\ud800"):
-        result = grade(owls, noise)
-        assert not result.verified
-        (result.first_error or "").encode()
-
-
-def test_a_text_beyond_all_length_that_was_cut_is_truncated(owls: Exercise):
-    assert grade(owls, "x" * 100_000, finished=False).verdict is Verdict.TRUNCATED
-    assert grade(owls, "x" * 100_000).verdict is Verdict.UNREADABLE
-
-
 def test_rewards_are_what_their_names_say(owls: Exercise):
     lucky = grade(owls, say(owls, "a 3 ; b 2 + a = 2 + 3 = 5 ; answer 2"))
     wrong = grade(owls, say(owls, "a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 1 ; answer 1"))
@@ -287,3 +237,97 @@ def test_rewards_are_what_their_names_say(owls: Exercise):
 def test_unknown_rewards_are_refused():
     with pytest.raises(ValueError, match="there is no reward 'best': give one of outcome"):
         rewards.named_reward("best")
+
+
+@pytest.mark.parametrize(
+    ("text", "counted"),
+    [
+        ("a 3 ; b 9 ; undo ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", set()),
+        ("a 3 ; b 9 ; b 8 ; undo ; undo ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", set()),
+        ("find c a ; undo ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", set()),
+        ("a 3 ; b 2 + a = 2 + 3 = 5 ; check : 9 - 3 = 5 ; undo ; c b - a = 5 - 3 = 2 ; answer 2", set()),
+        ("a 3 ; b 9 ; b 2 + a = 2 + 3 = 5 ; undo ; c b - a = 5 - 3 = 2 ; answer 2", {"wrong_operation", "wrong_value"}),
+        ("a 3 ; undo ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"missing", "used_before_defined"}),
+        ("a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; undo ; answer 2", {"missing", "used_before_defined"}),
+        ("undo ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"malformed"}),
+        ("a 3 ; undo ; undo ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"malformed"}),
+        ("a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 3 ; undo ; answer 2", {"malformed", "redefined"}),
+    ],
+)
+def test_what_is_taken_back_counts_neither_for_nor_against(owls: Exercise, text: str, counted: set[str]):
+    result = grade(owls, say(owls, text))
+    assert result.answer_correct
+    assert errors_of(result) == counted
+    assert result.verified is (not counted)
+    assert bool(result.retracted) is ("takes a step back" in result.deviation)
+
+
+def errors_of(result) -> set[str]:
+    return {kind for kind in ERRORS if getattr(result, kind)}
+
+
+@pytest.mark.parametrize(
+    ("check", "counted"),
+    [
+        ("5 - 3 = 2", set()),
+        ("2 * 3 = 6", set()),
+        ("7 = 3 + 4 = 9 - 2", set()),
+        ("5 - 3 = 3", {"false_arithmetic"}),
+        ("5 / 2 = 2", {"malformed"}),
+        ("b - a = 2", {"malformed"}),
+        ("5", {"malformed"}),
+        ("5 = ", {"malformed"}),
+        ("- 5 = - 5", {"malformed"}),
+    ],
+)
+def test_a_false_check_is_caught(owls: Exercise, check: str, counted: set[str]):
+    text = f"a 3 ; b 2 + a = 2 + 3 = 5 ; check : {check} ; c b - a = 5 - 3 = 2 ; answer 2"
+    result = grade(owls, say(owls, text))
+    assert result.answer_correct
+    assert errors_of(result) == counted
+
+
+def test_what_is_not_needed_must_still_be_true():
+    nodes = (*FRUIT.graph.nodes, Node(Quantity(1, 1), Operation.TIMES, 2, (0,)))
+    exercise = render(Problem(DependencyGraph(nodes), 2), load_template("zoo", "terse"), random.Random(0))
+    lookup = dict(zip("abcd", exercise.names, strict=True))
+
+    def graded(middle: str):
+        text = f"a 3 ; {middle} ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2"
+        return grade(exercise, " ".join(lookup.get(word, word) for word in text.split()))
+
+    fine = graded("d 2 * a = 2 * 3 = 6")
+    assert fine.verified
+    assert (fine.extra, fine.deviation) == (1, ("computes a quantity that is not needed",))
+    for middle in ("d 2 * a = 2 * 3 = 7", "d 2 * a = 2 * 4 = 8", "d 6", "d 2 * b = 2 * 5 = 10", "d 2 * a"):
+        assert graded(middle).verdict is Verdict.LUCKY
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("<think> {steps} </think> <answer> 2 </answer>", Verdict.CORRECT),
+        ("<think> {steps} </think><answer>2</answer>", Verdict.CORRECT),
+        ("<think> {steps} </think> <answer> 3 </answer>", Verdict.WRONG),
+        ("<think> {steps} answer 2 ; </think> <answer> 2 </answer>", Verdict.LUCKY),
+        ("<think> </think> <answer> 2 </answer>", Verdict.LUCKY),
+        ("<think> {steps} </think> so <answer> 2 </answer>", Verdict.LUCKY),
+        ("<think> {steps} </think> <answer> 2 </answer> <answer> 2 </answer>", Verdict.UNREADABLE),
+        ("<think> {steps} <answer> 2 </answer> </think>", Verdict.UNREADABLE),
+        ("<answer> 2 </answer> <think> {steps} </think>", Verdict.UNREADABLE),
+        ("{steps} answer 2", Verdict.UNREADABLE),
+        ("<think> {steps} </think> <answer> two </answer>", Verdict.UNREADABLE),
+    ],
+)
+def test_thoughts_and_answers_stand_in_their_tags_once(text: str, verdict: Verdict):
+    exercise = render(FRUIT, load_template("zoo", "terse"), random.Random(0), Style(form="think"))
+    steps = say(exercise, "a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ;")
+    assert grade(exercise, text.format(steps=steps)).verdict is verdict
+
+
+def test_an_answer_alone_is_graded_alone():
+    exercise = render(FRUIT, load_template("zoo", "terse"), random.Random(0), Style(form="answer_only"))
+    assert grade(exercise, "answer 2").verified
+    assert grade(exercise, "answer 3").verdict is Verdict.WRONG
+    assert grade(exercise, "answer 3 ; answer 2").verdict is Verdict.LUCKY
+    assert grade(exercise, "2").verdict is Verdict.UNREADABLE

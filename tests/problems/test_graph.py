@@ -124,6 +124,4 @@ def test_a_given_value_that_settles_nothing_is_refused():
         Problem(cancelled, 0, None, 2)
     squared = (Node(A, Operation.CONSTANT, 3), Node(RATE_A, Operation.COPY, None, (0,)))
     with pytest.raises(GraphError, match="does not settle"):
-        Problem(
-            DependencyGraph((*squared, Node(YIELD, Operation.NESTED_TOTAL, None, (0, 1)))), 0, None, 2
-        )
+        Problem(DependencyGraph((*squared, Node(YIELD, Operation.NESTED_TOTAL, None, (0, 1)))), 0, None, 2)

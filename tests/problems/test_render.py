@@ -1,167 +1,175 @@
-"""What is rendered can be read back, and identity does not depend on words."""
+"""A problem in words: orders of sentences, names, JSON, and how far apart templates are."""
 
 import json
+import math
 import random
 
 import pytest
 
-from gsm_lab.errors import DataError, SpecError, TemplateError
+from gsm_lab.errors import DataError, TemplateError
 from gsm_lab.problems import (
-    DependencyGraph,
+    DISTANCES,
     Exercise,
-    Node,
-    Operation,
-    Problem,
     ProblemSpec,
-    Quantity,
     Style,
+    Template,
     draw_problem,
     known_contexts,
     known_frames,
     load_template,
-    problem_id,
-    read_problem,
     render,
 )
+from gsm_lab.problems.graph import IMPLICIT
+from gsm_lab.problems.solution import SENTENCE_ORDERS
+from gsm_lab.problems.trace import FORMS
 
 TERSE = load_template("zoo", "terse")
 
 
-def test_the_text_tells_the_whole_problem(exercises):
-    for exercise, template in exercises:
-        assert problem_id(read_problem(exercise.prompt, template)) == exercise.problem_id
-
-
-def test_identity_is_the_same_in_other_words_orders_and_letters():
-    for seed in range(30):
-        problem = draw_problem(ProblemSpec(op=2 + seed % 15), random.Random(seed))
-        ids = {
-            problem_id(read_problem(render(problem, template, random.Random(other)).prompt, template))
-            for context in known_contexts()
-            for frames in known_frames()
-            for other in range(3)
-            if (template := load_template(context, frames))
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_text_in_order_of_computation_defines_before_it_uses(mode: str):
+    seen = 0
+    for seed in range(200):
+        rng = random.Random(seed)
+        spec = ProblemSpec(op=rng.randint(2, 25), mode=mode, implicit_totals=0.4, nested_totals=0.4)
+        problem = draw_problem(spec, rng)
+        disorder = {
+            order: render(problem, TERSE, rng, Style(sentence_order=order)).disorder for order in SENTENCE_ORDERS
         }
-        assert ids == {problem_id(problem)}
+        if math.isnan(disorder["computation"]):
+            continue
+        seen += 0 < disorder["shuffled"] < 1
+        assert disorder["computation"] == 0
+        assert disorder["reversed"] == 1
+    assert seen > 120, "and a shuffled text is neither"
 
 
-def test_identity_differs_where_problems_differ():
-    a, b, c = Quantity(0, 0), Quantity(0, 1), Quantity(1, 1)
-    leaves = (Node(a, Operation.CONSTANT, 3), Node(b, Operation.CONSTANT, 5))
-    variants = [
-        Problem(DependencyGraph((*leaves, Node(c, Operation.DIFFERENCE, None, (b, a)))), c),
-        Problem(DependencyGraph((*leaves, Node(c, Operation.DIFFERENCE, None, (a, b)))), c),
-        Problem(DependencyGraph((*leaves, Node(c, Operation.SUM, None, (a, b)))), c),
-        Problem(DependencyGraph((*leaves, Node(c, Operation.SUM, None, (a, b)))), c, modulus=10),
-        Problem(DependencyGraph((*leaves, Node(c, Operation.SUM, None, (a, b)))), a),
-        Problem(DependencyGraph((*leaves, Node(c, Operation.PLUS, 1, (a, b)))), c),
-        Problem(DependencyGraph((leaves[0], Node(b, Operation.CONSTANT, 6), Node(c, Operation.SUM, None, (a, b)))), c),
-    ]
-    assert len({problem_id(problem) for problem in variants}) == len(variants)
-    swapped = Problem(DependencyGraph((*leaves[::-1], Node(c, Operation.SUM, None, (b, a)))), c)
-    assert problem_id(swapped) == problem_id(variants[2])
+def test_the_disorder_is_that_of_the_text():
+    """Counted from the words alone: what a sentence is about is its first word."""
+    problem = draw_problem(ProblemSpec(op=15, implicit_totals=0, distractors=5), random.Random(1))
+    for order, wanted in (("computation", 0), ("reversed", 1)):
+        exercise = render(problem, TERSE, random.Random(2), Style(sentence_order=order))
+        facts = [fact.split(" ") for fact in exercise.prompt.split(" . ")[:-1]]
+        rank = {fact[0]: at for at, fact in enumerate(facts)}
+        late = [rank[word] > rank[fact[0]] for fact in facts for word in fact[1:] if word in rank]
+        assert late
+        assert set(late) == {bool(wanted)}
+        assert exercise.disorder == wanted
 
 
-def test_an_exercise_survives_json(exercises):
-    for exercise, _ in exercises[:50]:
-        assert Exercise.from_dict(json.loads(json.dumps(exercise.to_dict()))) == exercise
+def test_every_quantity_but_totals_is_told_once(exercises):
+    for exercise, _ in exercises:
+        nodes = exercise.problem.graph.nodes
+        stated = [place for place, node in enumerate(nodes) if node.operation not in IMPLICIT]
+        assert sorted(exercise.sentences) == stated
 
 
-def test_a_value_that_is_no_exercise_is_refused():
-    with pytest.raises(DataError, match="not an exercise"):
-        Exercise.from_dict({"prompt": "x"})
+def test_the_value_of_the_unknown_is_not_told():
+    for seed in range(100):
+        problem = draw_problem(ProblemSpec(op=8, mode="reverse", distractors=0), random.Random(seed))
+        exercise = render(problem, TERSE, random.Random(seed))
+        facts = exercise.prompt.split(" . ")
+        assert [fact for fact in facts if fact.startswith(f"{exercise.asked_name} ")] == [f"{exercise.asked_name} ?"]
+        top = exercise.names[problem.top]
+        assert f"given {top} {problem.values[problem.top]}" in facts
 
 
-def test_text_in_order_of_computation_defines_before_it_uses():
-    problem = draw_problem(ProblemSpec(op=15, implicit_totals=0), random.Random(1))
-    exercise = render(problem, TERSE, random.Random(2), Style(sentence_order="computation"))
-    heads = [fact.split(" ")[0] for fact in exercise.prompt.split(" . ")[:-1]]
-    assert heads == list(exercise.names)
-    shuffled = render(problem, TERSE, random.Random(2), Style(sentence_order="shuffled"))
-    assert shuffled.prompt != exercise.prompt
+def test_rules_are_said_exactly_for_the_totals_there_are():
+    for seed in range(100):
+        problem = draw_problem(ProblemSpec(op=10, implicit_totals=0.5, nested_totals=0.5), random.Random(seed))
+        kinds = {node.operation for node in problem.graph.nodes if node.operation in IMPLICIT}
+        plain = render(problem, TERSE, random.Random(seed), Style())
+        ruled = render(problem, TERSE, random.Random(seed), Style(rules=True))
+        rules = [TERSE.rule(kind) for kind in ("total", "yield")]
+        assert not any(rule in plain.prompt for rule in rules)
+        assert [rule in ruled.prompt for rule in rules] == ["total" in kinds, "nested_total" in kinds]
+        assert ruled.prompt.endswith(plain.prompt)
 
 
-def test_a_goal_directed_trace_unfolds_from_the_question():
-    problem = draw_problem(ProblemSpec(op=15), random.Random(1))
-    exercise = render(problem, TERSE, random.Random(2), Style(trace_order="goal_directed"))
-    asked = exercise.names[[node.name for node in problem.graph.nodes].index(problem.query)]
-    assert exercise.completion.startswith(f" find {asked} ")
-    leaf_first = render(problem, TERSE, random.Random(2), Style(trace_order="leaf_first"))
-    assert "find" not in leaf_first.completion
+def test_every_style_survives_json(exercises):
+    for number, (exercise, template) in enumerate(exercises[:120]):
+        rng = random.Random(number)
+        style = Style(form=FORMS[number % 3], checks=0.5, recovery=0.5, trace_order="random", rules=True)
+        for one in (exercise, render(exercise.problem, template, rng, style)):
+            copy = Exercise.from_dict(json.loads(json.dumps(one.to_dict())))
+            assert copy == one
+            assert copy.identities == one.identities
+            assert copy.sizes() == one.sizes()
+
+
+def test_every_template_survives_json():
+    for context in known_contexts():
+        for frames in known_frames():
+            template = load_template(context, frames)
+            copy = Template.from_dict(json.loads(json.dumps(template.to_dict())))
+            assert copy == template
+            assert hash(copy) == hash(template)
+            problem = draw_problem(ProblemSpec(op=12, implicit_totals=0.5), random.Random(0))
+            assert render(problem, copy, random.Random(0)) == render(problem, template, random.Random(0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: {"prompt": "x"}, "not an exercise"),
+        (lambda value: value | {"names": value["names"][1:]}, "names for .* quantities"),
+        (lambda value: value | {"names": [value["names"][0]] * len(value["names"])}, "names for .* quantities"),
+        (lambda value: value | {"names": 3}, "not an exercise"),
+        (lambda value: value | {"style": {"form": "poem"}}, "form='poem'"),
+        (lambda value: value | {"style": {"colour": "red"}}, "not an exercise"),
+        (lambda value: value | {"grammar": {}}, "not an exercise"),
+        (lambda value: value | {"grammar": value["grammar"] | {"step": "so"}}, r"lacks the slots"),
+        (lambda value: value | {"problem": None}, "not an exercise"),
+        (lambda value: value | {"problem": value["problem"] | {"query": 99}}, "the graph has the quantities"),
+        (lambda value: value | {"problem": value["problem"] | {"query": "0"}}, "not an exercise"),
+        (lambda value: value | {"problem": value["problem"] | {"nodes": [[1, 2]]}}, "not an exercise"),
+        (lambda value: value | {"problem": value["problem"] | {"nodes": value["problem"]["nodes"][::-1]}}, "exercise"),
+    ],
+)
+def test_a_value_that_is_no_exercise_is_refused(change, message: str):
+    value = render(draw_problem(ProblemSpec(op=9), random.Random(0)), TERSE, random.Random(0)).to_dict()
+    assert Exercise.from_dict(value)
+    with pytest.raises(DataError, match=message):
+        Exercise.from_dict(change(value))
 
 
 def test_too_few_nouns_are_refused():
     problem = draw_problem(ProblemSpec(op=15), random.Random(1))
-    with pytest.raises(TemplateError, match="'zoo' has 2 and 2: draw with places and items that low"):
+    with pytest.raises(TemplateError, match="'zoo' has 2 places and 2 items: draw with places and items that low"):
         render(problem, TERSE.limited(2, 2), random.Random(0))
+    few = draw_problem(ProblemSpec(op=4, places=2, items=2, distractors=0), random.Random(1))
+    assert render(few, TERSE.limited(2, 2), random.Random(0)).prompt
 
 
-def test_names_that_do_not_fit_the_graph_are_refused(exercises):
-    value = exercises[0][0].to_dict()
-    for names in (value["names"][1:], [value["names"][0]] * len(value["names"])):
-        with pytest.raises(DataError, match=r"names for .* quantities"):
-            Exercise.from_dict(value | {"names": names})
+def test_more_nouns_than_there_are_are_refused():
+    with pytest.raises(TemplateError, match="600 places and 10 items are wanted, 'zoo' has 586 and 10"):
+        TERSE.limited(600, 10)
 
 
-def test_unknown_orders_are_refused():
-    with pytest.raises(SpecError, match="trace_order='random': give one of"):
-        Style(trace_order="random")
+def test_further_places_come_only_where_ten_are_not_enough():
+    own = {dict(place)["short"] for place in TERSE.places[:10]}
+    for seed in range(50):
+        exercise = render(draw_problem(ProblemSpec(op=20), random.Random(seed)), TERSE, random.Random(seed))
+        assert all(any(short in name for short in own) for name in exercise.names)
+    long = render(draw_problem(ProblemSpec(op=100, distractors=200), random.Random(0)), TERSE, random.Random(0))
+    assert not all(any(short in name for short in own) for name in long.names)
 
 
-def test_an_unknown_context_lists_the_known_ones():
-    with pytest.raises(
-        TemplateError, match="no contexts 'farm': give one of bakery, festival, harbour, museum, school, zoo"
-    ):
-        load_template("farm")
+def test_distances_are_named():
+    zoo, school = load_template("zoo"), load_template("school")
+    assert zoo.distance(zoo) == "same"
+    assert zoo.distance(school) == "nouns"
+    assert zoo.distance(load_template("zoo", "paraphrase")) == "frames"
+    assert zoo.distance(load_template("school", "terse")) == "frames"
+    assert zoo.distance(load_template("zoo", "chinese")) == "language"
+    assert zoo.distance(load_template("zoo", "symbolic")) == "frames"
+    templates = [load_template(context, frames) for context in known_contexts() for frames in known_frames()]
+    assert {one.distance(other) for one in templates for other in templates} == set(DISTANCES)
+    assert all(one.distance(other) == other.distance(one) for one in templates for other in templates)
 
 
-def test_a_context_of_your_own_is_one_file(tmp_path):
-    home = next(iter((known_contexts(),)))
-    assert home
-    text = load_template.__globals__["_HOME"].joinpath("contexts/zoo.toml").read_text()
-    (tmp_path / "mine.toml").write_text(text.replace('name = "zoo"', 'name = "mine"').replace("adult lion", "red ant"))
-    template = load_template(tmp_path / "mine.toml")
-    exercise = render(draw_problem(ProblemSpec(op=6), random.Random(0)), template, random.Random(0))
-    assert exercise.context == "mine"
-    assert problem_id(read_problem(exercise.prompt, template)) == exercise.problem_id
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ('many = "adult lions"', 'many = "brown otters"', "gives two quantities the name"),
-        ('many = "adult lions"', 'many = "lions; 3"', "holds a mark of the grammar"),
-        ("[category]", "[other]", "lacks or misplaces 'category'"),
-        ("[category]", "[category", "not valid TOML"),
-    ],
-)
-def test_a_bad_context_says_what_is_wrong(tmp_path, old: str, new: str, message: str):
-    text = load_template.__globals__["_HOME"].joinpath("contexts/zoo.toml").read_text()
-    (tmp_path / "bad.toml").write_text(text.replace(old, new))
-    with pytest.raises(TemplateError, match=message):
-        load_template(tmp_path / "bad.toml")
-
-
-def test_a_noun_that_solutions_cannot_hold_is_refused(tmp_path):
-    text = load_template.__globals__["_HOME"].joinpath("contexts/zoo.toml").read_text()
-    (tmp_path / "bad.toml").write_text(text.replace('short = "ashgrove"', 'short = "ash = grove"'))
-    with pytest.raises(TemplateError, match="holds a mark"):
-        load_template(tmp_path / "bad.toml", "terse")
-    (tmp_path / "bad.toml").write_text(text.replace('many = "adult lions"', f'many = "{"very " * 50}old lions"'))
-    with pytest.raises(TemplateError, match="cannot be read: give a shorter noun"):
-        load_template(tmp_path / "bad.toml", "english")
-
-
-@pytest.mark.parametrize(
-    ("prompt", "message"),
-    [
-        ("lion_ashgrove 3 .", "no question"),
-        ("lion_ashgrove is 3 . ? lion_ashgrove :", "could not be read"),
-        ("lion_ashgrove 3 . lion_ashgrove 4 . ? lion_ashgrove :", "defined twice"),
-        ("lion_ashgrove owl_gull + 1 . ? lion_ashgrove :", "could not be read"),
-        ("lion_ashgrove 1 + owl_gull . ? lion_ashgrove :", "does not settle"),
-    ],
-)
-def test_the_reader_refuses_texts_that_cannot_be_solved(prompt: str, message: str):
-    with pytest.raises(TemplateError, match=message):
-        read_problem(prompt, TERSE)
+def test_the_same_stream_gives_the_same_words():
+    problem = draw_problem(ProblemSpec(op=12, mode="reverse"), random.Random(0))
+    style = Style(checks=0.5, recovery=0.5, trace_order="random")
+    assert render(problem, TERSE, random.Random(1), style) == render(problem, TERSE, random.Random(1), style)
+    assert render(problem, TERSE, random.Random(1), style) != render(problem, TERSE, random.Random(2), style)
