@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import traceback
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from queue import Queue
@@ -93,10 +94,12 @@ class _Worker:
 
     def __init__(self, documents: DrawnDocuments, first: int, step: int) -> None:
         context = get_context("spawn")
-        self.pipe, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_draw_blocks, args=(theirs, documents, first, step), daemon=True)
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_draw_blocks, args=(theirs, first, step), daemon=True)
         self.process.start()
         theirs.close()
+        with suppress(OSError):  # it is gone already: `receive` will say so
+            self.pipe.send(documents)  # among the arguments, a process that fails to start would never be noticed
 
     def receive(self) -> Block:
         """Its next block; an exception that it met is raised.
@@ -125,13 +128,14 @@ class _Worker:
         self.process.close()
 
 
-def _draw_blocks(pipe: Connection, documents: DrawnDocuments, first: int, step: int) -> None:
+def _draw_blocks(pipe: Connection, first: int, step: int) -> None:
     """In a worker: draw some blocks ahead, until nobody listens. Ctrl-C is for the process that started us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     waiting: Queue[Block | Exception] = Queue(maxsize=AHEAD)
     sender = Thread(target=_send_all, args=(pipe, waiting), daemon=True)
     sender.start()
     try:
+        documents: DrawnDocuments = pipe.recv()
         for number in itertools.count(first, step):
             waiting.put(documents.block(number * BLOCK, (number + 1) * BLOCK))
     except Exception as error:  # raised again by `_Worker.receive`, after the blocks before it

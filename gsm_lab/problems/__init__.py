@@ -16,8 +16,8 @@ from gsm_lab.problems.padding import padded_problem
 from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.reader import read_problem, solve_text
 from gsm_lab.problems.render import render
-from gsm_lab.problems.solution import Style
 from gsm_lab.problems.spec import MOST_OP, ProblemSpec
+from gsm_lab.problems.style import Style
 from gsm_lab.problems.template import DISTANCES, Template, known_contexts, known_frames, load_template, read_template
 from gsm_lab.problems.vocabulary import faults
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from random import Random
 
+from gsm_lab.errors import SpecError
 from gsm_lab.problems.budget import Shape, shapes_for
 from gsm_lab.problems.graph import IMPLICIT, Node, Operation, Quantity, counts_of
 from gsm_lab.problems.numbers import Drawn, Rules, define
@@ -30,7 +31,7 @@ def add_distractors(
     `places` are those that no total is about; the first ones are used first.
     """
     random = rng.random
-    names = _Names(nodes, places, spec.items, num, random)
+    names = _Names(nodes, places, spec, num, random)
     num_needed = len(nodes)
     rooted = list(range(num_needed))  # what reachable distractors are computed from
     alone: list[int] = []  # independent distractors that nothing uses yet
@@ -93,10 +94,11 @@ class _Names:
     """Free names: near what the problem speaks of, and for dead ends alike to what is asked for."""
 
     def __init__(
-        self, needed: Sequence[Node], places: Sequence[int], items: int, num: int, random: Callable[[], float]
+        self, needed: Sequence[Node], places: Sequence[int], spec: ProblemSpec, num: int, random: Callable[[], float]
     ) -> None:
         self.random = random
-        self.items = items
+        self.spec = spec
+        self.items = items = spec.items
         self.taken = {node[0] for node in needed}
         size = len(needed) + num
         self.all_places = places
@@ -110,7 +112,11 @@ class _Names:
         self.asked_items = [item] if item is not None else [needed[parent][0][1] for parent in top[3]]
 
     def take(self, kind: str) -> Quantity:
-        """A name that nothing has; the wish for likeness is dropped where no such name is free."""
+        """A name that nothing has; one of several kinds may get another name where no fitting one is free.
+
+        Raises:
+            SpecError: there is but one kind, and no name for it.
+        """
         random, taken = self.random, self.taken
         if kind == "independent":
             name = self._any()
@@ -123,7 +129,14 @@ class _Names:
                 if name not in taken and self._is_alike(name) == is_dead_end:
                     break
             else:
-                name = self._suited(is_dead_end) or self._any()
+                suited = self._suited(is_dead_end)
+                if suited is None and len(self.spec.distractor_kinds) == 1:
+                    raise SpecError(
+                        f"distractor_kinds={self.spec.distractor_kinds} and distractors={self.spec.num_distractors} "
+                        f"contradict each other: no name is left that is {'' if is_dead_end else 'not '}alike to the "
+                        f"asked quantity's; raise places or items, ask for fewer, or allow other kinds."
+                    )
+                name = suited or self._any()
         taken.add(name)
         return name
 

@@ -5,6 +5,7 @@ drawn in vain but numbers, where settings leave no other way; `draw_counted` say
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 from gsm_lab.errors import SpecError
@@ -14,7 +15,7 @@ from gsm_lab.problems.numbers import Numbers, Rules, draw_numbers, rules_for
 from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.spec import ProblemSpec
 from gsm_lab.problems.steer import steer
-from gsm_lab.problems.structure import NESTED, Skeleton, draw_skeleton
+from gsm_lab.problems.structure import FLAT, NESTED, Skeleton, draw_skeleton
 
 MOST_DRAWS = 2_000
 """Of numbers for one problem, over all skeletons."""
@@ -37,36 +38,51 @@ def draw_counted(spec: ProblemSpec, rng: Random) -> tuple[Problem, int, int]:
         SpecError: as `draw_problem`.
     """
     rules = rules_for(spec)
-    target = None
-    if spec.answer_range is not None and spec.mode == "forward":
-        target = spec.answer_range
-        if spec.balanced:
-            answer = target[0] + int(rng.random() * (target[1] - target[0] + 1))
-            target = (answer, answer)
+    target, answer = spec.answer_range, 0
+    if target is not None and (
+        spec.balanced or spec.mode == "reverse"
+    ):  # once: what is drawn again must not favour any
+        answer = target[0] + int(rng.random() * (target[1] - target[0] + 1))
+        target = (answer, answer) if spec.mode == "forward" else None
     num_skeletons = num_draws = 0
     while num_draws < MOST_DRAWS:
         num_skeletons += 1
         skeleton = draw_skeleton(spec, rng)
-        unknown = _unknown(skeleton, rng) if spec.mode == "reverse" else None
+        unknown = _unknown(skeleton, spec.items, rng) if spec.mode == "reverse" else None
         for _ in range(DRAWS_A_SKELETON):
             num_draws += 1
-            numbers = draw_numbers(skeleton, rules, rng, unknown, spec.answer_range or (0, 0))
+            numbers = draw_numbers(skeleton, rules, rng, unknown, answer)
             if numbers is not None and target is not None:
                 numbers = steer(numbers, skeleton.caps[::-1], target, rules, rng)
             if numbers is None or (unknown is not None and not numbers.coefficient):
                 continue
             return _assemble(skeleton, numbers, unknown, spec, rules, rng), num_skeletons, num_draws
     raise SpecError(
-        f"op={spec.op} contradicts values={spec.values}, constants={spec.constants}, answers={spec.answers} or "
-        f"operations={spec.operations}: in {MOST_DRAWS} draws no numbers kept every quantity in range; widen values, "
-        f"constants or answers, give a modulus, or allow subtraction."
+        f"op={spec.op} contradicts values={spec.values}, constants={spec.constants}, "
+        f"answers={spec.answers if target is None else target} or operations={spec.operations}: in {MOST_DRAWS} draws "
+        f"no numbers kept every quantity in range; widen values or constants, narrow answers, give a modulus, or allow "
+        f"subtraction."
     )
 
 
-def _unknown(skeleton: Skeleton, rng: Random) -> int:
+def check_spec(spec: ProblemSpec) -> None:
+    """Make sure that a spec can be drawn, and every one of its answers if they are balanced, before long work.
+
+    Raises:
+        SpecError: as `draw_problem` would, sooner or later.
+    """
+    rng = Random(0)
+    draw_problem(spec, rng)
+    if spec.balanced and spec.mode == "forward" and spec.answer_range is not None:
+        for answer in range(spec.answer_range[0], spec.answer_range[1] + 1):
+            draw_problem(replace(spec, answers=answer), rng)
+
+
+def _unknown(skeleton: Skeleton, items: int, rng: Random) -> int:
     """The leaf that a reverse problem asks for.
 
-    A nested total whose count and average both depend on it would make the equation quadratic: it becomes a flat one.
+    A nested total whose count and average both depend on it would make the equation quadratic: it becomes a flat one,
+    or a plain sum if it has more kinds than there are items.
     """
     parents_of = skeleton.parents
     leaves = [number for number, parents in enumerate(parents_of) if not parents]
@@ -81,7 +97,10 @@ def _unknown(skeleton: Skeleton, rng: Random) -> int:
         if skeleton.totals[number] == NESTED and any(
             depends[parents[at]] and depends[parents[at + 1]] for at in range(0, len(parents), 2)
         ):
-            skeleton.totals[number] = 1
+            skeleton.totals[number] = FLAT if len(parents) <= items else 0
+            if len(parents) > items:
+                skeleton.num_totals -= 1
+                skeleton.home[parents[0] : parents[0] + len(parents)] = [-1] * len(parents)
     return unknown
 
 

@@ -9,7 +9,8 @@ from gsm_lab.errors import DataError
 from gsm_lab.problems.graph import DependencyGraph, Node, Operation, Quantity
 from gsm_lab.problems.identity import Identities, identities
 from gsm_lab.problems.problem import Problem
-from gsm_lab.problems.solution import Style, expression_of
+from gsm_lab.problems.solution import expression_of
+from gsm_lab.problems.style import Style
 from gsm_lab.problems.trace import Expression, TraceGrammar
 
 

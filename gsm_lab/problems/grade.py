@@ -128,6 +128,8 @@ class _Marks:
     retracted: int = 0
     equation: tuple[Linear, int] | None = None
     """In a reverse problem: the form on the left and the number on the right, as far as it is solved."""
+    is_guessed: bool = False
+    """Whether an answer was given before the equation was solved."""
 
     def error(self, kind: str, where: str, what: str) -> None:
         self.errors[kind] += 1
@@ -230,7 +232,11 @@ def _mark_statement(statement: Statement, marks: _Marks) -> None:
         case Check():
             _mark_check(statement, marks)
         case Answer():
-            if marks.exercise.asked_name not in marks.defined:
+            is_reverse = marks.exercise.problem.given is not None
+            is_open = is_reverse and (marks.equation is None or marks.equation[0] != Linear(1, 0))
+            if is_open:
+                marks.is_guessed = True
+            elif marks.exercise.asked_name not in marks.defined:
                 marks.error("used_before_defined", "answer", "it is given before the asked quantity is computed")
         case Malformed(text):
             marks.error("malformed", f"{text[:60]!r}", "this is not a statement of the solution's grammar")
@@ -284,32 +290,45 @@ def _mark_given(statement: Given, marks: _Marks) -> None:
 
 
 def _mark_solve(statement: Solve, marks: _Marks) -> None:
-    """One equation after another, each by one calculation from the one before."""
+    """One equation after another, each by one calculation from the one before: the number goes, then the factor."""
     if marks.equation is None:
         marks.error("used_before_defined", "equation", "it is solved before it is set up")
         return
     left = linear_of(statement.chain[0], _unknown_forms(marks))
-    numbers = [number_of(part, None) for part in statement.chain[1:]]
     last = statement.chain[-1]
-    if left is None or not left.a or None in numbers or not isinstance(last, int):
+    if left is None or not left.a or not isinstance(last, int) or None in map(_number, statement.chain[1:]):
         marks.error("malformed", "equation", "it does not have the unknown on its left and numbers on its right")
         return
-    (before, right), x = marks.equation, marks.exercise.answer
-    if any(number != last for number in numbers):
+    (a, b), right = marks.equation
+    is_moved = left == Linear(abs(a), 0) and (b != 0 or a < 0)
+    is_divided = left == Linear(1, 0) and abs(a) != 1
+    moved = right - b if a > 0 else b - right
+    value = moved if is_moved else moved // abs(a)
+    calculations: list[Expression] = []
+    if is_moved:
+        calculations = (
+            [Binary("-", right, b) if b >= 0 else Binary("+", right, -b)] if a > 0 else [Binary("-", b, right)]
+        )
+    elif is_divided:
+        calculations = [Binary("/", moved, abs(a))]
+        if b or a < 0:
+            marks.deviate("solves the equation at once")
+    if any(_number(part) != last for part in statement.chain[1:]):
         marks.error("false_arithmetic", "equation", "an equality of its chain is false")
-    elif left.a * x + left.b != last:
-        marks.error("wrong_value", "equation", "it does not hold for the unknown")
-    elif not isinstance(statement.chain[1], int) and not _is_calculation(statement.chain[1], before, right):
+    elif not (is_moved or is_divided) or last != value:
+        marks.error("wrong_value", "equation", "it does not follow from the one before")
+    elif not _is_one_of(statement.chain[1], [value, *calculations]) or any(
+        not _follows(later, earlier, None) for earlier, later in itertools.pairwise(statement.chain[1:])
+    ):
         marks.error("false_arithmetic", "equation", "its right side does not follow from the one before")
     marks.equation = (left, last)
 
 
-def _is_calculation(given: Expression, before: Linear, right: int) -> bool:
-    """Whether the right side is what moving a term, or dividing, gives from `before = right`."""
-    a, b = before
-    known = [Binary("-", right, b), Binary("+", right, -b), Binary("-", b, right), Binary("/", right, abs(a))]
-    if not a < 0 < b:
-        known.append(Binary("/", right - b, abs(a)))
+def _number(expression: Expression) -> int | None:
+    return number_of(expression, None)
+
+
+def _is_one_of(given: Expression, known: list[Expression]) -> bool:
     return any(_normal_form(given) == _normal_form(one) for one in known)
 
 
@@ -321,6 +340,8 @@ def _mark_end_of_equation(marks: _Marks) -> None:
         marks.error("missing", "equation", "the given value is never used")
     elif marks.equation[0] != Linear(1, 0):
         marks.error("missing", "equation", "it is never solved for the unknown")
+    elif marks.is_guessed:
+        marks.error("used_before_defined", "answer", "it is given before the equation is solved")
 
 
 def _mark_check(statement: Check, marks: _Marks) -> None:
@@ -423,8 +444,11 @@ def _mark_forms(step: Step, definition: Expression, form: Linear | None, marks: 
         marks.error("wrong_operation", step.name, "its value is not told: it is the unknown")
         return False
     forms = {name_of[at]: known for at, known in enumerate(problem.forms) if known is not None}
-    if form is None or linear_of(definition, forms) != form:
-        return False  # a wrong definition, which is an error already, or a distractor that has no form
+    if form is None:
+        marks.error("wrong_value", step.name, "it is no whole multiple of the unknown plus a number, and is not needed")
+        return False
+    if linear_of(definition, forms) != form:
+        return False  # its definition is wrong, which is an error already
     letters = _unknown_forms(marks)
     letter = next(iter(letters), marks.exercise.asked_name)
     put_in = substitute(definition, {name: _written(known, letter) for name, known in forms.items()})
@@ -555,6 +579,12 @@ def _follows(later: Expression, earlier: Expression, modulus: int | None) -> boo
 
 def _regroups(later: list[int], earlier: list[int], modulus: int | None) -> bool:
     """Whether the terms `later` are sums of groups that `earlier` splits into; a group of one stays as it is."""
+    if len(earlier) > MOST_REGROUPED:  # what is in both stays as it is
+        common = Counter(later) & Counter(earlier)
+        later = list((Counter(later) - common).elements())
+        earlier = list((Counter(earlier) - common).elements())
+        if not later and not any(earlier):
+            return True  # nothing was added to one of them
     if len(later) > len(earlier) or len(earlier) > MOST_REGROUPED:
         return sorted(later) == sorted(earlier)
     wanted = sorted(later)

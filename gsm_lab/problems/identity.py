@@ -6,7 +6,7 @@ is a polynomial in them, so that different unfoldings collide as seldom as rando
 up to names has the same identity always. Two problems that differ only in ways that the two passes cannot see would
 share one, which keeps splits safe; the tests compare with exact isomorphism.
 
-Distractors are coloured last, with the final colours of needed quantities: these are the same whatever is added.
+Distractors are coloured last, with the final colours of needed quantities, which are the same whatever is added.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def _colour_of(*definition: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big") % _PRIME
 
 
-_SUBTRACTED, _COUNT, _RATE, _ASKED, _TOP = (_colour_of("role", number) for number in range(5))
+_ADDED, _SUBTRACTED, _COUNT, _RATE, _ASKED, _TOP = [_colour_of("role", number) for number in range(6)]
 
 
 class Identities(NamedTuple):
@@ -61,7 +61,7 @@ def identities(problem: Problem) -> Identities:
     structure, numbers, final = _core(nodes[:num], top, asked)
     whole = numbers
     if len(nodes) > num:
-        whole += _distractors(nodes, final)
+        whole *= _distractors(nodes, final)
     return Identities(
         _digest(f"structure {head} {structure % _PRIME}"),
         _digest(f"numbers {head} {numbers % _PRIME}"),
@@ -79,7 +79,7 @@ def _digest(text: str) -> str:
 
 
 def _core(nodes: Sequence[Node], top: int, asked: int) -> tuple[int, int, list[int]]:
-    """The colours of the needed quantities: their sum without numbers, their sum with numbers, and the latter singly.
+    """The colours of the needed quantities: all without numbers, all with numbers, and the latter singly.
 
     Both kinds are computed side by side, since going through the graph costs more than the sums.
     """
@@ -93,75 +93,82 @@ def _core(nodes: Sequence[Node], top: int, asked: int) -> tuple[int, int, list[i
                 shape += _ASKED
                 value += _ASKED
         elif operation is _NESTED:
+            shape_product = value_product = 1
             for pair in range(0, len(parents), 2):
                 one, other = parents[pair], parents[pair + 1]
-                product = shapes[one] * _COUNT + shapes[other] * _RATE
-                shape += product * product % prime
-                product = values[one] * _COUNT + values[other] * _RATE
-                value += product * product % prime
+                shape_product = shape_product * (_ADDED + (_COUNT + shapes[one]) * (_RATE + shapes[other])) % prime
+                value_product = value_product * (_ADDED + (_COUNT + values[one]) * (_RATE + values[other])) % prime
+            shape += shape_product
+            value += value_product
+        elif len(parents) == 1:
+            shape += shapes[parents[0]]
+            value += values[parents[0]]
         else:
-            for parent in parents:
-                shape += shapes[parent]
-                value += values[parent]
-            if minus:
-                for parent in parents[-minus:]:
-                    shape += shapes[parent] * _SUBTRACTED
-                    value += values[parent] * _SUBTRACTED
+            # a product, for sums of squares can be equal by chance where the numbers are made by one rule
+            shape_product = value_product = 1
+            added = len(parents) - minus
+            for number, parent in enumerate(parents):
+                role = _ADDED if number < added else _SUBTRACTED
+                shape_product = shape_product * (role + shapes[parent]) % prime
+                value_product = value_product * (role + values[parent]) % prime
+            shape += shape_product
+            value += value_product
         shapes.append(shape * shape % prime)
         values.append(value * value % prime)
-    shape_uses, value_uses = [0] * len(nodes), [0] * len(nodes)
+    shape_uses, value_uses = [1] * len(nodes), [1] * len(nodes)
     for uses in (shape_uses, value_uses):
-        uses[asked] += _ASKED
-        uses[top] += _TOP
-    structure = numbers = 0
+        uses[asked] = uses[asked] * _ASKED % prime
+        uses[top] = uses[top] * _TOP % prime
+    structure = numbers = 1
     for at in range(len(nodes) - 1, -1, -1):
         shape = shapes[at] * _TOP + shape_uses[at]
         shape = shape * shape % prime
-        structure += shape
+        structure = structure * (_ADDED + shape) % prime
         value = values[at] * _TOP + value_uses[at]
         value = value * value % prime
-        numbers += value
+        numbers = numbers * (_ADDED + value) % prime
         values[at] = value
         _, operation, _, parents, minus = nodes[at]
-        if operation is _NESTED:
-            for number, parent in enumerate(parents):
+        added = len(parents) - minus
+        for number, parent in enumerate(parents):
+            role = _ADDED if number < added else _SUBTRACTED
+            if operation is _NESTED:
                 role = _RATE if number % 2 else _COUNT
-                shape_uses[parent] += shape * role
-                value_uses[parent] += value * role
-        elif parents:
-            for parent in parents:
-                shape_uses[parent] += shape
-                value_uses[parent] += value
-            if minus:
-                for parent in parents[-minus:]:
-                    shape_uses[parent] += shape * _SUBTRACTED
-                    value_uses[parent] += value * _SUBTRACTED
+            shape_uses[parent] = shape_uses[parent] * (role + shape) % prime
+            value_uses[parent] = value_uses[parent] * (role + value) % prime
     return structure, numbers, values
 
 
 def _distractors(nodes: Sequence[Node], final: list[int]) -> int:
-    """The sum of the colours of the quantities behind those that have one already."""
+    """The colours of the quantities behind those that have one already, and of these as they are used by the former."""
     prime = _PRIME
     start = len(final)
     below = final
     for _, operation, constant, parents, minus in nodes[start:]:
         colour = _colour_of(operation, constant)
-        for parent in parents:
-            colour += below[parent]
-        if minus:
-            for parent in parents[-minus:]:
-                colour += below[parent] * _SUBTRACTED
+        if len(parents) == 1:
+            colour += below[parents[0]]
+        elif parents:
+            product = 1
+            added = len(parents) - minus
+            for number, parent in enumerate(parents):
+                role = _ADDED if number < added else _SUBTRACTED
+                product = product * (role + below[parent]) % prime
+            colour += product
         below.append(colour * colour % prime)
-    uses = [0] * len(nodes)
-    total = 0
-    for at in range(len(nodes) - 1, start - 1, -1):
+    uses = [1] * len(nodes)
+    total = 1
+    for at in range(len(nodes) - 1, -1, -1):
+        if at < start and uses[at] == 1:
+            continue
         colour = below[at] * _TOP + uses[at]
         colour = colour * colour % prime
-        total += colour
+        total = total * (_ADDED + colour) % prime
+        if at < start:
+            continue
         _, _, _, parents, minus = nodes[at]
-        for parent in parents:
-            uses[parent] += colour
-        if minus:
-            for parent in parents[-minus:]:
-                uses[parent] += colour * _SUBTRACTED
+        added = len(parents) - minus
+        for number, parent in enumerate(parents):
+            role = _ADDED if number < added else _SUBTRACTED
+            uses[parent] = uses[parent] * (role + colour) % prime
     return total

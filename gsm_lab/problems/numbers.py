@@ -80,11 +80,11 @@ def rules_for(spec: ProblemSpec) -> Rules:
 
 
 def draw_numbers(
-    skeleton: Skeleton, rules: Rules, rng: Random, unknown: int | None = None, answers: tuple[int, int] = (0, 0)
+    skeleton: Skeleton, rules: Rules, rng: Random, unknown: int | None = None, answer: int = 0
 ) -> Numbers | None:
     """Numbers for the skeleton, or None if these constants allow none.
 
-    `unknown` is the number of the leaf that a reverse problem asks for, its value one of `answers`.
+    `unknown` is the number of the leaf that a reverse problem asks for, its value is `answer`.
     """
     random = rng.random
     parents_of, has_constant, totals, caps = skeleton.parents, skeleton.constants, skeleton.totals, skeleton.caps
@@ -100,8 +100,7 @@ def draw_numbers(
         if not numbers:
             greatest = caps[number]
             if number == unknown:
-                low, high = answers
-                value = low + int(random() * ((high if high < greatest else greatest) - low + 1))
+                value = answer
             elif last <= greatest or modulus is not None:
                 value = first + int(random() * span)
             else:

@@ -10,8 +10,8 @@ from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.graph import DependencyGraph
 from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.render import PLAIN, render
-from gsm_lab.problems.solution import Style
 from gsm_lab.problems.spec import MOST_DISTRACTORS, ProblemSpec
+from gsm_lab.problems.style import Style
 from gsm_lab.problems.template import Template
 
 TOLERANCE = 0.02

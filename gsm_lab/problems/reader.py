@@ -13,7 +13,8 @@ from gsm_lab.errors import GraphError, TemplateError
 from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Quantity
 from gsm_lab.problems.measures import linear_form
 from gsm_lab.problems.problem import Problem
-from gsm_lab.problems.solution import Style, write_solution
+from gsm_lab.problems.solution import write_solution
+from gsm_lab.problems.style import Style
 from gsm_lab.problems.template import KINDS, Template
 from gsm_lab.problems.trace import VARIABLES
 
@@ -77,7 +78,7 @@ def _patterns_of(template: Template) -> _Patterns:
     net = _with_slots(pattern["groups.net"], {"plus": side, "minus": side})
     slots = {
         "x": f"(?P<x>{_ONE})",
-        "c": r"(?P<c>\d+)",
+        "c": r"(?P<c>[0-9]{1,12})",
         "g": f"(?P<g>{_ONE}|{summed}|{net})",
         "list": f"(?P<list>{listed})",
         "plus": f"(?P<plus>{side})",
@@ -86,15 +87,22 @@ def _patterns_of(template: Template) -> _Patterns:
     facts = []
     for kind in ("constant", "copy", "sum", "difference", "plus", "minus", "times", "divided", "unknown", "given"):
         own = slots | {"g": f"(?P<g>{_ONE})"} if kind == "copy" else slots
-        facts.append((kind, re.compile(_with_slots(pattern[f"facts.{kind}"], own))))
+        sentence = pattern[f"facts.{kind}"]
+        if not sentence.startswith("{x}"):
+            sentence = template.capitalised(sentence)
+        facts.append((kind, re.compile(_with_slots(sentence, own))))
     return _Patterns(
         name=_name_pattern(template),
-        meaning={template.names[quantity]: quantity for quantity in template.quantities()},
+        meaning={
+            names[quantity]: quantity
+            for names in (template.names, template.first_names)
+            for quantity in template.quantities()
+        },
         facts=tuple(facts),
         net=re.compile(
             _with_slots(pattern["groups.net"], {"plus": f"(?P<plus>{side})", "minus": f"(?P<minus>{side})"})
         ),
-        modulus=re.compile(_with_slots(pattern["prompt.modulus"], {"m": r"(?P<m>\d+)"})),
+        modulus=re.compile(_with_slots(pattern["prompt.modulus"], {"m": "(?P<m>[0-9]{1,12})"})),
         rules=frozenset(template.rule(kind).removesuffix(pattern["prompt.fact_end"]) for kind in ("total", "yield")),
         questions={template.question(quantity): quantity for quantity in template.quantities()},
     )
@@ -119,7 +127,10 @@ def _name_pattern(template: Template) -> re.Pattern[str]:
         for key, text in words:
             nouns[name if key == "many" else f"{name}_{key}"] = {text}
     slots = {key: _any_of(texts) for key, texts in nouns.items()}
-    kinds = [_with_slots(template.pattern[f"names.{kind}"], slots) for kind in KINDS]
+    patterns = [template.pattern[f"names.{kind}"] for kind in KINDS]
+    kinds = [
+        _with_slots(pattern, slots) for pattern in dict.fromkeys([*patterns, *map(template.capitalised, patterns)])
+    ]
     return re.compile(r"(?<![A-Za-z0-9_])(?:" + "|".join(kinds) + r")(?![A-Za-z0-9_])")
 
 
@@ -156,11 +167,12 @@ def read_text(prompt: str, template: Template) -> Told:
         if sentence in patterns.rules:
             continue
         if counted := patterns.modulus.fullmatch(sentence):
+            if modulus is not None:
+                raise TemplateError(f"the text counts modulo {modulus} and then modulo {counted['m']}.")
             modulus = int(counted["m"])
             continue
         known.clear()
-        lowered = sentence[0].lower() + sentence[1:] if template.capitalise else sentence
-        kind, found = _match(patterns.name.sub(placeholder, lowered), sentence, patterns)
+        kind, found = _match(patterns.name.sub(placeholder, sentence), sentence, patterns)
         name = known[int(_NUMBER.findall(found["x"])[0])]
         if kind == "unknown":
             unknown.append(name)
@@ -179,6 +191,14 @@ def _sentences(body: str, end: str, template: Template) -> list[str]:
     parts = (end + template.joiner) if template.joiner else end
     text = body.strip()
     return [sentence for sentence in text.removesuffix(end).split(parts) if sentence] if text else []
+
+
+def kinds_of(sentence: str, template: Template) -> list[str]:
+    """The kinds of facts that a sentence, without its end mark, can be read as."""
+    patterns = _patterns_of(template)
+    numbers = iter(range(len(sentence)))
+    text = patterns.name.sub(lambda _: _NAME.format(next(numbers)), sentence)
+    return [kind for kind, pattern in patterns.facts if pattern.fullmatch(text)]
 
 
 def _match(text: str, sentence: str, patterns: _Patterns) -> tuple[str, Mapping[str, str]]:
@@ -210,14 +230,31 @@ def _definition(kind: str, found: Mapping[str, str], known: Sequence[Quantity], 
 
 
 def read_problem(prompt: str, template: Template) -> Problem:
-    """The problem that a text tells, solved as far as its equation: its numbers are the template's.
+    """The problem that a text tells, its unknown found; its places and items are the template's.
 
     Raises:
-        TemplateError: a sentence cannot be read, the text contradicts itself, or does not settle what it asks for.
+        TemplateError: a sentence cannot be read, the text contradicts itself, does not settle what it asks for, or
+            speaks of a count below 0 or a division with a remainder.
     """
     told = read_text(prompt, template)
+    try:
+        problem = _problem(told, template)
+        negative = [node.name for node, value in zip(problem.graph.nodes, problem.values, strict=True) if value < 0]
+    except GraphError as error:
+        raise TemplateError(f"the text tells no sound problem: {error}") from error
+    if negative:
+        raise TemplateError(f"the text makes {template.names[negative[0]]!r} less than 0.")
+    return problem
+
+
+def _problem(told: Told, template: Template) -> Problem:
+    if told.modulus is not None and (told.modulus < 2 or told.given):
+        raise TemplateError(f"the text counts modulo {told.modulus}, which it cannot, or not in a reverse problem.")
     definitions = _with_totals(told)
     order = _in_order(definitions, told.unknown, template)
+    for name in (told.query, *told.given):
+        if name not in order:
+            raise TemplateError(f"the text never says what {template.names[name]!r} is.")
     if not told.given:
         if told.unknown:
             raise TemplateError(f"the text never says what {template.names[told.unknown[0]]!r} is.")
@@ -305,10 +342,7 @@ def solve_text(prompt: str, template: Template, style: Style | None = None, rng:
     Raises:
         TemplateError: as `read_problem`.
     """
-    try:
-        problem = read_problem(prompt, template)
-    except GraphError as error:
-        raise TemplateError(f"the text tells no sound problem: {error}") from error
+    problem = read_problem(prompt, template)
     names = [template.short_names[node.name] for node in problem.graph.nodes]
     variables: Sequence[str] = names
     if template.grammar.has_variables:

@@ -8,8 +8,9 @@ from gsm_lab.errors import TemplateError
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.graph import IMPLICIT
 from gsm_lab.problems.problem import Problem
-from gsm_lab.problems.solution import Style, write_solution
+from gsm_lab.problems.solution import write_solution
 from gsm_lab.problems.spec import PLACES
+from gsm_lab.problems.style import Style
 from gsm_lab.problems.template import Template, Words
 from gsm_lab.problems.trace import LETTERS, VARIABLES
 

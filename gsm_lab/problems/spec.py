@@ -48,7 +48,8 @@ class ProblemSpec:
     distractor_kinds: tuple[str, ...] = DISTRACTOR_KINDS
     """Kinds of distractors, all equally likely. "independent": computed from constants and other distractors, each of
     which is used once at most; "reachable": computed from needed quantities too; "dead_end": computed from needed
-    quantities, alike in name to the asked quantity, and used by nothing."""
+    quantities, alike in name to the last of them, and used by nothing. Of several kinds, one for which no name is
+    left takes another name, and counts as what that makes it; a single kind is refused then."""
     facts: Range | int | None = None
     """Instead of `distractors`: fewest and most facts in the text, 1 to 10000. Distractors fill it up to a number drawn
     from here, whatever `op` is, so that deeper problems need not be longer ones. A text that needs more facts than that
@@ -161,7 +162,7 @@ class ProblemSpec:
         if self.answers is not None:
             return (self.answers, self.answers) if isinstance(self.answers, int) else self.answers
         if self.mode == "reverse":
-            return REVERSE_ANSWERS
+            return REVERSE_ANSWERS[0], min(REVERSE_ANSWERS[1], self.values[1])
         return (0, self.modulus - 1) if self.modulus is not None and self.balanced else None
 
     @cached_property
@@ -191,7 +192,10 @@ class ProblemSpec:
             if type(value) is not int:
                 raise SpecError(f"{name}={value!r}: give a whole number.")
         names = ("depth", "width", "distractors", "facts", "constants", "values", "answers")
-        for name, pair in [(name, pair) for name in names if (pair := getattr(self, name)) is not None]:
+        for name in names:
+            pair = getattr(self, name)
+            if pair is None and name not in ("width", "constants", "values"):
+                continue
             if type(pair) is not tuple or [type(number) for number in pair] != [int, int]:
                 raise SpecError(f"{name}={pair!r}: give a tuple of two whole numbers, the least and the greatest.")
         for name in ("operations", "distractor_kinds"):

@@ -4,7 +4,6 @@ How far two templates are apart has names (`distance`): "same"; "nouns", where o
 the sentence patterns do, whatever the nouns; "language", where even the language does.
 """
 
-import string
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any
 from gsm_lab.errors import TemplateError
 from gsm_lab.problems.graph import Node, Operation, Quantity
 from gsm_lab.problems.spec import ITEMS, PLACES
-from gsm_lab.problems.trace import VARIABLES, TraceGrammar
+from gsm_lab.problems.trace import VARIABLES, TraceGrammar, slots_in
 
 _HOME = Path(__file__).parent
 DISTANCES = ("same", "nouns", "frames", "language")
@@ -142,25 +141,25 @@ class Template:
     @cached_property
     def fact_writers(self) -> Mapping[Operation, tuple[Fact, bool]]:
         """For every stated operation, what puts `x, c, g, plus, minus` into words, and whether x begins it."""
-        return {operation: self._writer(f"facts.{kind}") for operation, kind in _KIND_OF.items()}
+        return {operation: self.writer(f"facts.{kind}") for operation, kind in _KIND_OF.items()}
 
     @cached_property
     def group_writers(self) -> tuple[Fact, Fact]:
         """What puts a sum, and a net of two, into words; the slots are those of facts."""
-        return self._writer("groups.sum")[0], self._writer("groups.net")[0]
+        return self.writer("groups.sum")[0], self.writer("groups.net")[0]
 
     @cached_property
     def unknown_writer(self) -> tuple[Fact, bool]:
         """What says that x is not known."""
-        return self._writer("facts.unknown")
+        return self.writer("facts.unknown")
 
     @cached_property
     def given_writer(self) -> tuple[Fact, bool]:
         """What says that x, which has a definition, is known to be c."""
-        return self._writer("facts.given")
+        return self.writer("facts.given")
 
-    def _writer(self, name: str) -> tuple[Fact, bool]:
-        """A pattern as a function of its slots by place; facts end as sentences do."""
+    def writer(self, name: str) -> tuple[Fact, bool]:
+        """What puts `x, c, g, plus, minus` into a pattern, and whether x begins it; facts end as sentences do."""
         pattern = self.pattern[name]
         is_fact = name.startswith("facts.")
         if is_fact:
@@ -380,18 +379,22 @@ def read_template(context: str | Path, frames: str | Path) -> Template:
         own = _nouns_in(nouns, words, language, context_path, frames_path)
         template = Template(
             context=name,
-            frames=str(words["name"]),
+            frames=_text(words["name"], "name"),
             language=language,
-            category=tuple((key, own["category"][key]) for key in ("many", "short")),
-            part=tuple((key, own["part"][key]) for key in ("many", "short")),
-            places=tuple(tuple((key, place[key]) for key in ("name", "short")) for place in own["places"])
+            category=_nouns_of(own["category"], ("many", "short")),
+            part=_nouns_of(own["part"], ("many", "short")),
+            places=tuple(_nouns_of(place, ("name", "short")) for place in own["places"])
             + _further_places(
                 own.get("further_places"), str(nouns.get("language", "en")) if own is nouns else language
             ),
-            items=tuple(tuple((key, item[key]) for key in ("one", "many", "short")) for item in own["items"]),
+            items=tuple(_nouns_of(item, ("one", "many", "short")) for item in own["items"]),
             capitalise=bool(words["capitalise"]),
             joiner=str(words["joiner"]),
-            patterns=tuple((f"{table}.{key}", str(words[table][key])) for table in PATTERNS for key in PATTERNS[table]),
+            patterns=tuple(
+                (f"{table}.{key}", _text(words[table][key], f"{table}.{key}"))
+                for table in PATTERNS
+                for key in PATTERNS[table]
+            ),
             grammar=TraceGrammar(joiner=str(words["joiner"]), **words["trace"]),
         )
     except (KeyError, TypeError) as error:
@@ -401,6 +404,10 @@ def read_template(context: str | Path, frames: str | Path) -> Template:
         ) from error
     _check_patterns(template, words)
     return template
+
+
+def _nouns_of(words: Mapping[str, Any], keys: Sequence[str]) -> Nouns:
+    return tuple((key, _text(words[key], key)) for key in keys)
 
 
 def _nouns_in(
@@ -426,8 +433,9 @@ def _further_places(words: Mapping[str, Sequence[str]] | None, language: str) ->
     space = "" if language == "zh" else " "
     return tuple(
         (("name", f"{one}{space}{other}"), ("short", f"{one}{other}".lower()))
-        for number in range(len(first) * len(second))
-        if (one := first[number % len(first)]) and (other := second[(number // len(first) + number) % len(second)])
+        for turn in range(len(second))
+        for number, one in enumerate(first)
+        for other in (second[(turn + number) % len(second)],)
     )
 
 
@@ -444,6 +452,13 @@ def _read(kind: str, name: str) -> tuple[dict[str, Any], Path]:
         raise TemplateError(f"{path.name} is not valid TOML ({error}): mend that line.") from error
 
 
+def _text(value: Any, where: str) -> str:
+    """A noun or a pattern as it must be: text."""
+    if type(value) is not str:
+        raise TemplateError(f"{where} is {value!r}: write text in quotation marks.")
+    return value
+
+
 def _check_patterns(template: Template, words: Mapping[str, Any]) -> None:
     """Every pattern with its slots, and no others."""
     known_nouns = {"one", "many", "item_short", "item_number", "place", "place_short", "place_number"}
@@ -451,7 +466,7 @@ def _check_patterns(template: Template, words: Mapping[str, Any]) -> None:
     for table, kinds in PATTERNS.items():
         for kind, wanted in kinds.items():
             pattern = template.pattern[f"{table}.{kind}"]
-            slots = {slot for _, slot, _, _ in string.Formatter().parse(pattern) if slot is not None}
+            slots = slots_in(f"{table}.{kind}", pattern)
             allowed = wanted | (known_nouns if table in ("names", "short_names", "prompt") else set())
             if kind == "modulus":
                 allowed = frozenset("m")
@@ -460,6 +475,13 @@ def _check_patterns(template: Template, words: Mapping[str, Any]) -> None:
                     f"frames {template.frames!r}: {table}.{kind} = {pattern!r} has the slots {sorted(slots)}: "
                     f"it needs {sorted(wanted)} and may have {sorted(allowed)}."
                 )
+    if not template.pattern["prompt.fact_end"]:
+        raise TemplateError(
+            f"frames {template.frames!r}: prompt.fact_end is empty: give the mark that ends a sentence."
+        )
+    for key in ("variables", "capitalise"):
+        if type(words[key]) is not bool:
+            raise TemplateError(f"frames {template.frames!r}: {key} = {words[key]!r}: write true or false.")
     if bool(words["variables"]) != template.grammar.has_variables:
         raise TemplateError(
             f"frames {template.frames!r} say variables = {words['variables']}, but their step pattern says otherwise: "

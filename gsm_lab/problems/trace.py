@@ -21,6 +21,7 @@ The patterns come from a frames file. Reading is linear in the text, builds smal
 """
 
 import re
+import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -135,6 +136,21 @@ class Malformed:
 Statement = Plan | Step | Unknown | Given | Solve | Check | Retract | Answer | Malformed
 
 
+def slots_in(name: str, pattern: str) -> set[str]:
+    """The slots of a pattern, which `name` names.
+
+    Raises:
+        TemplateError: a brace alone, or a slot with more in it than a name.
+    """
+    try:
+        parts = [(slot, form, change) for _, slot, form, change in string.Formatter().parse(pattern)]
+    except ValueError as error:
+        raise TemplateError(f"{name} = {pattern!r} is no pattern ({error}): write slots as {{x}}.") from error
+    if any(slot is not None and (form or change or not slot.isidentifier()) for slot, form, change in parts):
+        raise TemplateError(f"{name} = {pattern!r} has a slot with more in it than a name: write slots as {{x}}.")
+    return {slot for slot, _, _ in parts if slot is not None}
+
+
 @dataclass(frozen=True)
 class TraceGrammar:
     """The patterns of statements, as a frames file gives them.
@@ -156,11 +172,17 @@ class TraceGrammar:
     """What stands between two statements."""
 
     def __post_init__(self) -> None:
-        for kind, slots in _SLOTS.items():
+        for kind, wanted in _SLOTS.items():
             pattern = getattr(self, kind)
-            missing = sorted(slot for slot in slots if "{" + slot + "}" not in pattern)
-            if missing:
+            if type(pattern) is not str or not pattern:
+                raise TemplateError(f"trace.{kind} = {pattern!r}: write text in quotation marks.")
+            slots = slots_in(f"trace.{kind}", pattern)
+            if missing := sorted(wanted - slots):
                 raise TemplateError(f"trace.{kind} = {pattern!r} lacks the slots {missing}: write them in braces.")
+            if extra := sorted(slots - wanted - ({"v"} if kind in ("step", "unknown") else set())):
+                raise TemplateError(f"trace.{kind} = {pattern!r} has the slots {extra}, which mean nothing there.")
+        if not self.statement_end:
+            raise TemplateError("trace.statement_end is empty: give the mark that ends a statement.")
 
     @property
     def has_variables(self) -> bool:

@@ -4,9 +4,23 @@ from collections.abc import Iterator, Sequence
 
 from gsm_lab.errors import TemplateError
 from gsm_lab.problems.graph import Quantity
+from gsm_lab.problems.reader import kinds_of
 from gsm_lab.problems.spec import ITEMS, PLACES
-from gsm_lab.problems.template import Template, forbidden_marks
-from gsm_lab.problems.trace import Binary, Given, Plan, Statement, Step, Unknown, read_trace, write_trace
+from gsm_lab.problems.template import PATTERNS, Template, forbidden_marks
+from gsm_lab.problems.trace import (
+    Answer,
+    Binary,
+    Check,
+    Given,
+    Plan,
+    Retract,
+    Solve,
+    Statement,
+    Step,
+    Unknown,
+    read_trace,
+    write_trace,
+)
 
 
 def check_template(template: Template) -> None:
@@ -27,10 +41,13 @@ def faults(template: Template) -> Iterator[str]:
             f"give at least {PLACES} and {ITEMS}, so that every problem can be told in it."
         )
     yield from _nouns(template)
-    yield from _doubles(template)
+    found = [*_doubles(template)]
+    yield from found
     if template.language != "any":
         yield from _collisions(template)
-    yield from _solutions(template)
+    if not found:  # or else these would say the same in other words
+        yield from _sentences(template)
+        yield from _solutions(template)
 
 
 def _nouns(template: Template) -> Iterator[str]:
@@ -71,6 +88,9 @@ def _doubles(template: Template) -> Iterator[str]:
             meaning[name] = quantity
     kinds = (("place", [dict(place)["name"] for place in template.places]),
              ("item", [dict(item)["many"] for item in template.items]))  # fmt: skip
+    counted = {dict(template.category)["many"], dict(template.part)["many"]}
+    for noun in counted.intersection(kinds[1][1]) if template.language != "any" else ():
+        yield f"the item {noun!r} of {template.context!r} is also its category or part: a total would mean two things."
     for kind, nouns in kinds:
         for noun in nouns:
             for other in nouns:
@@ -104,8 +124,44 @@ def _collisions(template: Template) -> Iterator[str]:
             )
 
 
+def _sentences(template: Template) -> Iterator[str]:
+    """Every kind of fact must be read as that kind alone."""
+    x, a, b, c = (Quantity(place, item) for place, item in ((0, 0), (0, 1), (1, 0), (1, 1)))
+    names, first = template.names, template.first_names
+    end = template.pattern["prompt.fact_end"]
+    group = template.group_writers[0](None, None, template.listing([names[a], names[b]]))
+    net = template.group_writers[1](None, None, None, group, names[c])
+    listed = template.listing([names[a], names[b], names[c]])
+    for kind in PATTERNS["facts"]:
+        writer, x_first = template.writer(f"facts.{kind}")
+        told = (first if x_first else names)[x]
+        if kind in ("constant", "unknown", "given"):
+            groups = [""]
+        elif kind in ("sum", "difference"):
+            groups = [listed]
+        else:
+            groups = [names[a]] if kind == "copy" else [names[a], group, net]
+        for one in groups:
+            sentence = writer(told, 7, one, names[a], group).removesuffix(end)
+            kinds = kinds_of(sentence, template)
+            if kinds != [kind]:
+                read = " or as ".join(kinds) or "nothing at all"
+                yield (
+                    f"frames {template.frames!r}: the sentence {sentence!r} of facts.{kind} is read as {read}: "
+                    f"change its words, or those of the others."
+                )
+                return
+    questions: dict[str, Quantity] = {}
+    for quantity in template.quantities():
+        question = template.question(quantity)
+        if question in questions:
+            yield f"frames {template.frames!r}: the question {question!r} asks for two quantities: name it in full."
+            return
+        questions[question] = quantity
+
+
 def _solutions(template: Template) -> Iterator[str]:
-    """Every name must come back from a written solution as the same name."""
+    """Every statement, and every name in one, must come back from a written solution as it was."""
     grammar = template.grammar
     for quantity in template.quantities():
         name = template.short_names[quantity]
@@ -115,10 +171,15 @@ def _solutions(template: Template) -> Iterator[str]:
             Step(name, variable, (Binary("-", name, 2), 3)),
             Unknown(name, variable),
             Given(name, 3, (Binary("*", 2, name), 3)),
+            Solve((Binary("*", 2, variable), 4)),
+            Check((Binary("+", 2, 3), 5)),
+            Retract(),
+            Answer(7),
         ]
         if read_trace(write_trace(statements, grammar), grammar) != statements:
             yield (
                 f"in {template.context!r} with {template.frames!r} a solution that speaks of {name!r} cannot be read: "
-                f"give a shorter noun, or one word where the frames have no letters for quantities."
+                f"give a shorter noun, or one word where the frames have no letters for quantities, and make sure that "
+                f"no two patterns of trace look alike."
             )
             return

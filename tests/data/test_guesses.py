@@ -96,18 +96,47 @@ def test_every_op_and_mode_is_measured_by_itself():
     assert all(one["chosen_on"] + one["measured_on"] == 100 for one in found)
 
 
-def test_what_is_measured_was_not_chosen_on():
+def answering(exercise, answer):
+    """The same text, asked for something else that no fact is about."""
+    nodes = (Node(A, Operation.CONSTANT, answer), Node(B, Operation.COPY, None, (0,)))
+    return replace(exercise, problem=Problem(DependencyGraph(nodes), 1), sentences=())
+
+
+def test_what_is_measured_was_not_learned_from():
     """Answers without any rule, each problem's own: a table learns them by heart and gets none of the others right."""
-    exercises = drawn(ProblemSpec(op=4), 400)
     rng = random.Random(1)
-    answers = {exercise.problem_id: rng.randrange(10**9) for exercise in exercises}
-
-    def relabelled(exercise):
-        nodes = (Node(A, Operation.CONSTANT, answers[exercise.problem_id]), Node(B, Operation.COPY, None, (0,)))
-        return replace(exercise, problem=Problem(DependencyGraph(nodes), 1), sentences=())
-
-    (found,) = best_guesses(map(relabelled, exercises))
+    exercises = [answering(exercise, rng.randrange(10**9)) for exercise in drawn(ProblemSpec(op=4), 400)]
+    (found,) = best_guesses(exercises)
     assert found["surface"]["share"] < 0.02
+
+
+def test_what_is_measured_was_not_chosen_on():
+    """The greatest number is the answer in one half of the problems (by identity), and in the other it is not."""
+    exercises = []
+    for number, exercise in enumerate(drawn(ProblemSpec(op=4, constants=(1, 999), values=(0, 10**6)), 400), 1):
+        right = answering(exercise, clues_of(exercise)["greatest number"])
+        wrong = answering(exercise, -number)
+        exercises += [one for one, is_right in ((right, True), (wrong, False)) if is_chosen_on(one) == is_right]
+    (found,) = best_guesses(exercises)
+    assert found["chosen_on"] > 50 < found["measured_on"]
+    assert found["surface"]["guess"] == "the greatest number"
+    assert found["surface"]["share"] == 0
+
+
+def is_chosen_on(exercise):
+    return int(exercise.problem_id[-1], 16) % 4 < 2
+
+
+def test_a_clue_that_is_learned_by_heart_does_not_beat_one_that_is_right():
+    """The greatest number is the answer every other time; the sum is new in every text, and tells nothing."""
+    spec = ProblemSpec(op=12, distractors=8, constants=(1, 999), values=(0, 10**6))
+    exercises = [
+        answering(exercise, clues_of(exercise)["greatest number"] if number % 2 else -number)
+        for number, exercise in enumerate(drawn(spec, 400))
+    ]
+    (found,) = best_guesses(exercises)
+    assert found["surface"]["guess"] == "the greatest number"
+    assert found["surface"]["low"] < 0.5 < found["surface"]["high"]
 
 
 def test_more_exercises_than_are_looked_at_change_nothing():

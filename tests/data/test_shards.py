@@ -89,6 +89,14 @@ def test_exercises_of_every_kind_are_read_as_they_were(tmp_path):
     }
 
 
+def test_disorder_is_null_where_there_is_no_order(tmp_path):
+    """Not nan, which would spoil every mean that a table is asked for."""
+    source = ExerciseSource(Mixture((Slice(ProblemSpec(op=1, distractors=0)),)), "rl", 0)
+    folder = write_dataset(tmp_path / "set", source, 5)
+    column = pq.read_table(folder / "data/rl-00000.parquet", columns=["disorder"]).column("disorder")
+    assert column.to_pylist() == [None] * 5
+
+
 def test_a_data_set_is_read_without_the_files_that_its_words_came_from(tmp_path):
     for kind, name in (("contexts", "zoo"), ("frames", "english")):
         text = (Path(gsm_lab.__file__).parent / "problems" / kind / f"{name}.toml").read_text()

@@ -148,22 +148,22 @@ def test_distractors_are_of_the_kinds_asked_for(kind: str, mode: str):
             assert needed.issuperset(parents)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="names alike to the asked one run out, and other kinds take their place in silence"
-)
-def test_more_dead_ends_than_names_for_them_are_refused_or_drawn():
+def test_more_dead_ends_than_names_for_them_are_refused():
     spec = ProblemSpec(op=8, distractors=40, distractor_kinds=("dead_end",), implicit_totals=0)
-    try:
-        assert draw_problem(spec, random.Random(0)).sizes()["dead_end"] == 40
-    except SpecError:
-        return
+    with pytest.raises(SpecError, match=r"distractor_kinds=\('dead_end',\) and distractors=\(40, 40\) contradict"):
+        draw_problem(spec, random.Random(0))
 
 
-@pytest.mark.xfail(strict=True, reason="where a total sums all items, no name is unlike it: a dead end takes its place")
-def test_few_items_leave_room_for_every_kind():
+def test_a_kind_is_as_asked_or_refused_where_a_total_takes_all_items():
+    """What is not alike to a total of all items has no name."""
     spec = ProblemSpec(op=8, items=2, distractors=6, distractor_kinds=("reachable",), implicit_totals=1)
+    refused = 0
     for seed in range(50):
-        assert draw_problem(spec, random.Random(seed)).sizes()["reachable"] == 6
+        try:
+            assert draw_problem(spec, random.Random(seed)).sizes()["reachable"] == 6
+        except SpecError:
+            refused += 1
+    assert 0 < refused < 50
 
 
 def test_facts_fix_the_length_whatever_the_op():
@@ -185,7 +185,6 @@ def test_few_items_make_smaller_totals(settings: dict):
         assert all(len(node.parents) <= settings["items"] for node in problem.graph.nodes if node.name.is_total)
 
 
-@pytest.mark.xfail(strict=True, reason="a nested total made flat has more kinds than there are items")
 def test_few_items_do_for_nested_totals_of_reverse_problems():
     spec = ProblemSpec(op=60, mode="reverse", items=2, width=(1, 4), reuse=0.9, implicit_totals=0.5, nested_totals=1)
     for seed in range(400):
@@ -248,7 +247,6 @@ def test_all_answers_are_equally_likely(asked: dict):
     assert chi_square(answers, range(low, high + 1)) < 43.8  # 99.9 % of 19 degrees of freedom
 
 
-@pytest.mark.xfail(strict=True, reason="an answer whose numbers leave the range is drawn again, and small ones prevail")
 def test_reverse_answers_stay_balanced_where_numbers_are_drawn_again():
     spec = ProblemSpec(op=10, mode="reverse", operations=("multiply",), copies=0.5, values=(0, 100))
     answers = Counter(draw_problem(spec, random.Random(seed)).answer for seed in range(1500))

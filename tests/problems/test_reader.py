@@ -87,7 +87,6 @@ def sentences_of(prompt: str) -> list[str]:
     return [*facts, question]
 
 
-@pytest.mark.xfail(strict=True, reason="without the asked quantity's own sentence: ValueError '... is not in list'")
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
 def test_a_text_without_a_needed_sentence_is_refused(mode: str):
     # totals are left out: without one of its kinds, a total is another total
@@ -153,7 +152,7 @@ def test_a_text_that_says_something_twice_is_refused(mode: str, again: Callable[
         ("lion_ashgrove 2 * lion_ashgrove . ? lion_ashgrove :", "missing or circular"),
         ("lion_ashgrove 2 * animal_ashgrove . ? animal_ashgrove :", "missing or circular"),
         ("lion_ashgrove ? . ? lion_ashgrove :", "never says what"),
-        ("given lion_ashgrove 3 . ? lion_ashgrove :", "1 given values and 0 unknowns"),
+        ("given lion_ashgrove 3 . ? lion_ashgrove :", "never says what"),
         ("lion_ashgrove 3 . owl_gull 2 + lion_ashgrove . given owl_gull 9 . ? lion_ashgrove :", "0 unknowns"),
         ("lion_ashgrove ? . owl_gull 2 + lion_ashgrove . given owl_gull 1 . ? lion_ashgrove :", "does not settle"),
         ("lion_ashgrove ? . owl_gull 2 * lion_ashgrove . given owl_gull 9 . ? lion_ashgrove :", "does not settle"),
@@ -189,7 +188,6 @@ def test_the_reader_refuses_texts_that_cannot_be_solved(prompt: str, message: st
         pytest.param(f"lion_gull {'9' * 5000} . ? lion_gull :", id="5000 digits: ValueError"),
     ],
 )
-@pytest.mark.xfail(strict=True, reason="another error than TemplateError, or none")
 def test_the_solver_refuses_unsound_texts_with_its_own_error(prompt: str):
     with pytest.raises(TemplateError):
         read_problem(prompt, TERSE)

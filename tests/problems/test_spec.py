@@ -27,7 +27,7 @@ from gsm_lab.problems.spec import MOST_DISTRACTORS
         ({"width": 21}, r"width=\(21, 21\)"),
         ({"width": -1}, r"width=\(-1, -1\)"),
         ({"width": True}, "width=True: give a tuple of two whole numbers"),
-        pytest.param({"width": None}, "width=None", marks=pytest.mark.xfail(strict=True, reason="a bare TypeError")),
+        pytest.param({"width": None}, "width=None"),
         ({"distractors": (4, 2)}, r"distractors=\(4, 2\): give a least and a greatest"),
         ({"distractors": ()}, r"distractors=\(\): give a tuple of two whole numbers"),
         ({"distractors": MOST_DISTRACTORS + 1}, r"distractors=\(.*: give a least and a greatest"),
@@ -81,10 +81,9 @@ def test_impossible_settings_are_refused_at_birth(setting: dict, message: str):
         ProblemSpec(**{"op": 5} | setting)
 
 
-@pytest.mark.xfail(strict=True, reason="names answers=(1, 20), which nobody gave, and not values=(0, 15)")
-def test_the_default_range_of_reverse_answers_names_what_contradicts_it():
-    with pytest.raises(SpecError, match=r"values=\(0, 15\)"):
-        ProblemSpec(op=5, mode="reverse", values=(0, 15))
+def test_the_default_range_of_reverse_answers_stays_within_the_values():
+    assert ProblemSpec(op=5, mode="reverse").answer_range == (1, 20)
+    assert ProblemSpec(op=5, mode="reverse", values=(0, 15)).answer_range == (1, 15)
 
 
 @pytest.mark.parametrize(
