@@ -105,9 +105,12 @@ def _dataset_line(on_progress: "OnProgress") -> "Callable[[WritingProgress], Non
     """Tells a progress line how far the writing of a data set is."""
 
     def tell(progress: "WritingProgress") -> None:
-        figures = {"problems/s": round(progress.problems_per_second), "seconds left": round(progress.seconds_left)}
+        figures: dict[str, Any] = {
+            "problems_per_second": round(progress.problems_per_second),
+            "seconds_left": round(progress.seconds_left),
+        }
         if progress.tokens_per_second is not None:
-            figures["tokens/s"] = round(progress.tokens_per_second)
+            figures["tokens_per_second"] = progress.tokens_per_second
         on_progress("generate", progress.problems, progress.all_problems, figures)
 
     return tell
@@ -129,7 +132,7 @@ def _slices(
     ]  # fmt: skip
     modulus = of_spec.get("modulus")
     if modulus is not None and "constants" not in of_spec:
-        of_spec["constants"] = (1, min(9, modulus - 1))
+        of_spec["constants"] = (1, max(1, min(9, modulus - 1)))
     slices = []
     for (op, op_share), (mode, mode_share), (context, context_share), (words, words_share) in product(
         *(share.items() for share in shares)
@@ -512,10 +515,20 @@ class _Speed:
         return (tokens - before[1]) / max(now - before[0], 1e-9) if before else None
 
 
+_FIGURES = (
+    ("loss", "loss"),
+    ("reward_mean", "reward"),
+    ("verified_share", "verified"),
+    ("op", "op"),
+    ("problems_per_second", "problems/s"),
+    ("seconds_left", "seconds left"),
+)
+
+
 def _figures(figures: Mapping[str, Any], speed: float | None) -> str:
     """The latest figures of a stage, for a person."""
     parts = [] if speed is None else [f"{speed:,.0f} tokens/s"]
-    for key, word in (("loss", "loss"), ("reward_mean", "reward"), ("verified_share", "verified"), ("op", "op")):
+    for key, word in _FIGURES:
         value = figures.get(key)
         if value is not None and not (key == "loss" and "reward_mean" in figures):
             parts.append(f"{word} {value:.3f}" if isinstance(value, float) else f"{word} {value}")

@@ -100,7 +100,7 @@ def test_a_data_set_is_generated_shown_and_graded(tmp_path):
     folder = tmp_path / "set"
     made = in_process("generate", folder, "--ops", "4-8", "--num-problems", 300, "--shard-size", 150, "--split", "test")
     assert (made.code, made.out) == (0, f"{folder}\n")
-    assert made.err.splitlines()[-1].strip() == "generate 2/2"
+    assert "problems/s " in made.err.splitlines()[-1]
 
     shown = in_process("inspect", folder, "--show", 1)
     exercises = list(read_dataset(folder))
@@ -133,13 +133,13 @@ def test_the_same_command_gives_the_same_bytes_and_another_seed_other_ones(tmp_p
         assert gsm_lab("generate", tmp_path / name, *command, "--seed", seed).code == 0
     one, two, three = (sha256_below(tmp_path / name) for name in ("one", "two", "three"))
     assert one == two
-    assert one["shard-00000.parquet"] != three["shard-00000.parquet"]
+    assert one["data/pretrain-00000.parquet"] != three["data/pretrain-00000.parquet"]
 
 
 def test_a_range_of_ops_shares_its_weight(tmp_path, gsm_lab):
     done = gsm_lab("generate", tmp_path / "set", "--ops", "2-4=0.3,6=0.7", "--num-problems", 10)
     assert done.code == 0, done.err
-    slices = read_manifest(tmp_path / "set")["settings"]["mixture"]["slices"]
+    slices = read_manifest(tmp_path / "set")["settings"]["sources"][0]["mixture"]["slices"]
     assert [piece["spec"]["op"] for piece in slices] == [2, 3, 4, 6]
     assert [piece["weight"] for piece in slices] == pytest.approx([0.1, 0.1, 0.1, 0.7])
 
@@ -148,14 +148,23 @@ def test_a_range_of_ops_shares_its_weight(tmp_path, gsm_lab):
     ("option", "value", "complaint"),
     [
         ("--ops", "2-", "ops: '' is not a whole number"),
-        ("--modulus", "1", "greater than or equal to 2"),
+        ("--set", "modulus=1", "modulus=1: give a number from 2"),
+        ("--set", "dept=3", "did you mean depth?"),
+        ("--set", "depth", "write name=value"),
+        ("--set", "depth=5-x", "depth: 'x' is not a whole number"),
+        ("--set", "balanced=maybe", "give yes or no"),
+        ("--set", "checks=often", "checks: 'often' is not a share"),
+        ("--modes", "sideways", "mode='sideways': give one of ('forward', 'reverse')"),
+        ("--split-by", "luck", "split_by='luck': give one of structure_id, numbers_id, problem_id"),
+        ("--shard", "3/2", "part=(3, 2): give (i, N)"),
+        ("--executor", "mpi", "executor='mpi'"),
         ("--ops", "2=0.5,3=0.4", "the weights [0.5, 0.4] sum to 0.9, not 1"),
         ("--ops", "2=0.5,3=nan", "give a share above 0"),
         ("--ops", "2=0.5,3", "gives shares for some and not for others"),
         ("--ops", "2=half", "ops: 'half' is not a share: give a number such as 0.25"),
         ("--ops", "two", "ops: 'two' is not a whole number"),
         ("--ops", "4-2", "ops: '4-2' is empty: write the smaller number first"),
-        ("--ops", "61", "op=61: give a number from 1 to 60"),
+        ("--ops", "201", "op=201: give a number from 1 to 200"),
         (
             "--contexts",
             "moon",
@@ -163,11 +172,11 @@ def test_a_range_of_ops_shares_its_weight(tmp_path, gsm_lab):
         ),
         ("--contexts", "my-zoo.toml", "there are no contexts 'my-zoo.toml'"),
         ("--contexts", "zoo=0.5,school=0.4", "sum to 0.9"),
-        ("--frames", "french", "there are no frames 'french': give one of english, paraphrase, symbolic, terse"),
+        ("--frames", "french", "no frames 'french': give one of chinese, english, paraphrase, symbolic, terse"),
         ("--split", "exam", "split='exam': give one of pretrain, midtrain, rl, validation, test"),
         ("--unit", "letters", "unit='letters': give one of problems, tokens"),
-        ("--distractors", "few", "distractors: 'few' is not a whole number"),
-        ("--sentence-order", "random", "sentence_order='random'"),
+        ("--set", "distractors=few", "distractors: 'few' is not a whole number"),
+        ("--set", "sentence_order=random", "sentence_order='random'"),
         ("--num-problems", "0", "num_problems=0: give a whole number of at least 1"),
         ("--workers", "0", "workers=0: give a whole number of at least 1"),
     ],
@@ -192,17 +201,17 @@ def test_the_folder_of_another_data_set_is_left_alone(tmp_path, gsm_lab):
     before = sha256_below(tmp_path)
     refused = gsm_lab("generate", tmp_path, "--num-problems", 6)
     assert refused.code == 1
-    assert "holds another data set, with other num_problems" in refused.complaint
+    assert "holds another data set (sources.0.num_problems: 5 there, 6 asked)" in refused.complaint
     assert sha256_below(tmp_path) == before
 
 
 def test_a_damaged_data_set_is_not_shown(tmp_path, gsm_lab):
     assert gsm_lab("generate", tmp_path, "--num-problems", 5).code == 0
-    (tmp_path / "shard-00000.parquet").write_bytes(b"PAR1")
+    (tmp_path / "data/pretrain-00000.parquet").write_bytes(b"PAR1")
     refused = gsm_lab("inspect", tmp_path)
     assert refused.code == 1
     assert refused.out == ""
-    assert "shard-00000.parquet is damaged or missing" in refused.complaint
+    assert "pretrain-00000.parquet is damaged" in refused.complaint
 
 
 # ------------------------------------------------------------------------------------ grading
@@ -228,7 +237,7 @@ def test_the_certificate_is_given_with_code_0():
 
 def test_a_broken_law_ends_with_code_1(monkeypatch, gsm_lab):
     """A perfect solver that has nothing to say."""
-    monkeypatch.setattr("gsm_lab.study.certificate.solve_text", lambda prompt, template, style: "answer 0")
+    monkeypatch.setattr("gsm_lab.study.certificate.solve_text", lambda prompt, template, style, rng: "answer 0")
     given = gsm_lab("certify", "--problems", 5, "--mutations", 1)
     assert given.code == 1
     assert given.out.endswith("A LAW IS BROKEN\n")

@@ -25,6 +25,16 @@ WAITING = 4
 """Ray tasks submitted ahead, for each that can run."""
 
 
+def check_executor(executor: str) -> None:
+    """Refuse what is none of `EXECUTORS`.
+
+    Raises:
+        DataError: it is none.
+    """
+    if executor not in EXECUTORS:
+        raise DataError(f"executor={executor!r}: give one of {', '.join(EXECUTORS)}.")
+
+
 def results(
     work: Work[Common, Piece, Result], common: Common, pieces: Sequence[Piece], workers: int, executor: str = "local"
 ) -> Iterator[Result]:
@@ -41,8 +51,7 @@ def results(
     Raises:
         DataError: an unknown executor, one that is not installed, or a worker that was killed.
     """
-    if executor not in EXECUTORS:
-        raise DataError(f"executor={executor!r}: give one of {', '.join(EXECUTORS)}.")
+    check_executor(executor)
     if executor == "ray":
         return _on_ray(work, common, pieces, workers)
     if workers == 1 or len(pieces) < 2:

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from gsm_lab.data import jobs
 from gsm_lab.data.card import card
 from gsm_lab.data.census import census, identity_column, shared
-from gsm_lab.data.executors import results
+from gsm_lab.data.executors import check_executor, results
 from gsm_lab.data.guesses import MOST_EXERCISES, best_guesses
 from gsm_lab.data.jobs import MANIFEST, Part, Record, ShardFolder, check_files, only_writer, share_of
 from gsm_lab.data.rows import DICTIONARIES, READ, Common, exercises_of, table_of
@@ -157,6 +157,7 @@ def write_dataset(
     """
     plan = _plan(Path(folder), source, num_problems, shard_size, tokenizer)
     _check_whole("workers", workers)
+    check_executor(executor)
     shards = plan.jobs()
     mine = share_of(shards, part)
     for one in plan.sources:

@@ -24,6 +24,7 @@ from gsm_lab.problems import (
     Exercise,
     Identities,
     Template,
+    check_spec,
     draw_counted,
     identities,
     load_template,
@@ -164,10 +165,13 @@ class ExerciseSource:
     def check(self) -> None:
         """Draw one exercise of every slice, so that a setting that cannot be met is known before long work.
 
+        Where answers are balanced, each of them.
+
         Raises:
             SpecError: as `at` would, sooner or later.
         """
-        for number in range(len(self.mixture.slices)):
+        for number, piece in enumerate(self.mixture.slices):
+            check_spec(piece.spec)
             self._draw(number, stream(self.seed, "check", self.split, number))
 
     def owner(self, identity: Identities) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gsm_lab.data.documents import Block, Document, DrawnDocuments
-from gsm_lab.data.executors import results
+from gsm_lab.data.executors import check_executor, results
 from gsm_lab.data.jobs import (
     Part,
     Progress,
@@ -102,6 +102,7 @@ def write_tokens(
                          ("workers", workers)):  # fmt: skip
         if number is not None and number < 1:
             raise DataError(f"{name}={number}: give a whole number of at least 1.")
+    check_executor(executor)
     documents = DrawnDocuments(source, tokenizer)
     share_of((), part)
     source.check()

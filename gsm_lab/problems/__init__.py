@@ -5,7 +5,7 @@ from gsm_lab.problems.compiled import compiled_modules, refuse_stale_modules
 refuse_stale_modules()
 
 from gsm_lab.problems import rewards
-from gsm_lab.problems.draw import draw_counted, draw_problem
+from gsm_lab.problems.draw import check_spec, draw_counted, draw_problem
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.grade import Grade, Verdict, grade
 from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Quantity
@@ -40,6 +40,7 @@ __all__ = [
     "Style",
     "Template",
     "Verdict",
+    "check_spec",
     "compiled_modules",
     "draw_counted",
     "draw_problem",

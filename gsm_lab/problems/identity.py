@@ -63,9 +63,9 @@ def identities(problem: Problem) -> Identities:
     if len(nodes) > num:
         whole *= _distractors(nodes, final)
     return Identities(
-        _digest(f"structure {head} {structure % _PRIME}"),
-        _digest(f"numbers {head} {numbers % _PRIME}"),
-        _digest(f"problem {head} {len(nodes)} {whole % _PRIME}"),
+        _digest(f"structure {head} {structure % _PRIME:x}"),
+        _digest(f"numbers {head} {numbers % _PRIME:x}"),
+        _digest(f"problem {head} {len(nodes)} {whole % _PRIME:x}"),
     )
 
 
@@ -105,9 +105,10 @@ def _core(nodes: Sequence[Node], top: int, asked: int) -> tuple[int, int, list[i
             value += values[parents[0]]
         else:
             # a product, for sums of squares can be equal by chance where the numbers are made by one rule
-            shape_product = value_product = 1
+            shape_product, value_product = _ADDED + shapes[parents[0]], _ADDED + values[parents[0]]
             added = len(parents) - minus
-            for number, parent in enumerate(parents):
+            for number in range(1, len(parents)):
+                parent = parents[number]
                 role = _ADDED if number < added else _SUBTRACTED
                 shape_product = shape_product * (role + shapes[parent]) % prime
                 value_product = value_product * (role + values[parent]) % prime
@@ -115,10 +116,10 @@ def _core(nodes: Sequence[Node], top: int, asked: int) -> tuple[int, int, list[i
             value += value_product
         shapes.append(shape * shape % prime)
         values.append(value * value % prime)
-    shape_uses, value_uses = [1] * len(nodes), [1] * len(nodes)
+    shape_uses, value_uses = [0] * len(nodes), [0] * len(nodes)  # 0 where there is none yet, then a product
     for uses in (shape_uses, value_uses):
-        uses[asked] = uses[asked] * _ASKED % prime
-        uses[top] = uses[top] * _TOP % prime
+        uses[top] = _TOP
+        uses[asked] = (uses[asked] or 1) * _ASKED % prime
     structure = numbers = 1
     for at in range(len(nodes) - 1, -1, -1):
         shape = shapes[at] * _TOP + shape_uses[at]
@@ -134,8 +135,11 @@ def _core(nodes: Sequence[Node], top: int, asked: int) -> tuple[int, int, list[i
             role = _ADDED if number < added else _SUBTRACTED
             if operation is _NESTED:
                 role = _RATE if number % 2 else _COUNT
-            shape_uses[parent] = shape_uses[parent] * (role + shape) % prime
-            value_uses[parent] = value_uses[parent] * (role + value) % prime
+            if shape_uses[parent]:
+                shape_uses[parent] = shape_uses[parent] * (role + shape) % prime
+                value_uses[parent] = value_uses[parent] * (role + value) % prime
+            else:
+                shape_uses[parent], value_uses[parent] = role + shape, role + value
     return structure, numbers, values
 
 
@@ -156,10 +160,10 @@ def _distractors(nodes: Sequence[Node], final: list[int]) -> int:
                 product = product * (role + below[parent]) % prime
             colour += product
         below.append(colour * colour % prime)
-    uses = [1] * len(nodes)
+    uses = [0] * len(nodes)
     total = 1
     for at in range(len(nodes) - 1, -1, -1):
-        if at < start and uses[at] == 1:
+        if at < start and not uses[at]:
             continue
         colour = below[at] * _TOP + uses[at]
         colour = colour * colour % prime
@@ -170,5 +174,5 @@ def _distractors(nodes: Sequence[Node], final: list[int]) -> int:
         added = len(parents) - minus
         for number, parent in enumerate(parents):
             role = _ADDED if number < added else _SUBTRACTED
-            uses[parent] = uses[parent] * (role + colour) % prime
+            uses[parent] = uses[parent] * (role + colour) % prime if uses[parent] else role + colour
     return total

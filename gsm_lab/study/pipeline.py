@@ -292,7 +292,9 @@ def rollout_columns(exercise: Exercise, text: str, result: Grade) -> dict[str, A
 def _jumps(recipe: Recipe, stage: Supervised) -> Jumps | None:
     if not stage.jumping_documents:
         return None
-    return Jumps(stage.jumping_documents, stage.jump_share, stage.longest_jump, recipe.scale.max_positions)
+    return Jumps(
+        stage.jumping_documents, stage.jump_share, stage.longest_jump, recipe.scale.max_positions, seed=recipe.seed
+    )
 
 
 def _optimizer_settings(optimization: Optimization) -> OptimizerSettings:

@@ -338,7 +338,7 @@ def test_the_card_tells_the_overlap_of_splits(several):
 
 def test_splits_share_no_problem_and_a_data_set_shares_all_with_itself(pristine, mixture, tmp_path):
     """Law 5, on disk; the small problem space makes chance overlaps within a split."""
-    small = Mixture((Slice(ProblemSpec(op=2, distractors=(0, 0)), "zoo", "terse"),))
+    small = Mixture((Slice(ProblemSpec(op=3, distractors=(0, 0)), "zoo", "terse"),))
     folders = [
         write_dataset(tmp_path / f"{split}{seed}", ExerciseSource(small, split, seed), 60)
         for split, seed in (("pretrain", 0), ("midtrain", 0), ("test", 0), ("test", 1))

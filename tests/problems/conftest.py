@@ -16,7 +16,7 @@ from gsm_lab.problems import (
     load_template,
     render,
 )
-from gsm_lab.problems.solution import SENTENCE_ORDERS, TRACE_ORDERS
+from gsm_lab.problems.style import SENTENCE_ORDERS, TRACE_ORDERS
 
 
 def varied_exercises(count: int) -> Iterator[tuple[Exercise, Template]]:

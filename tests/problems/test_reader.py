@@ -22,7 +22,7 @@ from gsm_lab.problems import (
 )
 from gsm_lab.problems.graph import IMPLICIT
 from gsm_lab.problems.reader import _NAME, _patterns_of, _sentences
-from gsm_lab.problems.solution import SENTENCE_ORDERS
+from gsm_lab.problems.style import SENTENCE_ORDERS
 
 TERSE = load_template("zoo", "terse")
 

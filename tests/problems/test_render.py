@@ -20,7 +20,7 @@ from gsm_lab.problems import (
     render,
 )
 from gsm_lab.problems.graph import IMPLICIT
-from gsm_lab.problems.solution import SENTENCE_ORDERS
+from gsm_lab.problems.style import SENTENCE_ORDERS
 from gsm_lab.problems.trace import FORMS
 
 TERSE = load_template("zoo", "terse")
