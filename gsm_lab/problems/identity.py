@@ -28,7 +28,10 @@ def _colour_of(*definition: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big") % _PRIME
 
 
-_ADDED, _SUBTRACTED, _COUNT, _RATE, _ASKED, _TOP = [_colour_of("role", number) for number in range(6)]
+_ADDED, _SUBTRACTED, _COUNT, _RATE, _ASKED, _TOP, _USED, _USES = [_colour_of("role", number) for number in range(8)]
+
+
+_SHAPES = {operation: _colour_of(operation) for operation in Operation}
 
 
 class Identities(NamedTuple):
@@ -87,12 +90,12 @@ def _core(nodes: Sequence[Node], top: int, asked: int) -> tuple[int, int, list[i
     shapes: list[int] = []
     values: list[int] = []
     for at, (_, operation, constant, parents, minus) in enumerate(nodes):
-        shape, value = _colour_of(operation), _colour_of(operation, constant)
+        shape, value = _SHAPES[operation], _colour_of(operation, constant)
         if not parents:
-            if at == asked:
-                shape += _ASKED
-                value += _ASKED
-        elif operation is _NESTED:
+            shapes.append(shape + _ASKED if at == asked else shape)
+            values.append(value + _ASKED if at == asked else value)
+            continue
+        if operation is _NESTED:
             shape_product = value_product = 1
             for pair in range(0, len(parents), 2):
                 one, other = parents[pair], parents[pair + 1]
@@ -122,24 +125,25 @@ def _core(nodes: Sequence[Node], top: int, asked: int) -> tuple[int, int, list[i
         uses[asked] = (uses[asked] or 1) * _ASKED % prime
     structure = numbers = 1
     for at in range(len(nodes) - 1, -1, -1):
-        shape = shapes[at] * _TOP + shape_uses[at]
-        shape = shape * shape % prime
-        structure = structure * (_ADDED + shape) % prime
-        value = values[at] * _TOP + value_uses[at]
-        value = value * value % prime
-        numbers = numbers * (_ADDED + value) % prime
+        shape = (shapes[at] + _USED) * (shape_uses[at] + _USES) % prime
+        value = (values[at] + _USED) * (value_uses[at] + _USES) % prime
         values[at] = value
+        shape_term, value_term = _ADDED + shape, _ADDED + value
+        structure = structure * shape_term % prime
+        numbers = numbers * value_term % prime
         _, operation, _, parents, minus = nodes[at]
-        added = len(parents) - minus
         for number, parent in enumerate(parents):
-            role = _ADDED if number < added else _SUBTRACTED
-            if operation is _NESTED:
-                role = _RATE if number % 2 else _COUNT
+            if minus or operation is _NESTED:
+                if operation is _NESTED:
+                    role = _RATE if number % 2 else _COUNT
+                else:
+                    role = _ADDED if number < len(parents) - minus else _SUBTRACTED
+                shape_term, value_term = role + shape, role + value
             if shape_uses[parent]:
-                shape_uses[parent] = shape_uses[parent] * (role + shape) % prime
-                value_uses[parent] = value_uses[parent] * (role + value) % prime
+                shape_uses[parent] = shape_uses[parent] * shape_term % prime
+                value_uses[parent] = value_uses[parent] * value_term % prime
             else:
-                shape_uses[parent], value_uses[parent] = role + shape, role + value
+                shape_uses[parent], value_uses[parent] = shape_term, value_term
     return structure, numbers, values
 
 
@@ -150,9 +154,12 @@ def _distractors(nodes: Sequence[Node], final: list[int]) -> int:
     below = final
     for _, operation, constant, parents, minus in nodes[start:]:
         colour = _colour_of(operation, constant)
+        if not parents:
+            below.append(colour)
+            continue
         if len(parents) == 1:
             colour += below[parents[0]]
-        elif parents:
+        else:
             product = 1
             added = len(parents) - minus
             for number, parent in enumerate(parents):
@@ -165,8 +172,7 @@ def _distractors(nodes: Sequence[Node], final: list[int]) -> int:
     for at in range(len(nodes) - 1, -1, -1):
         if at < start and not uses[at]:
             continue
-        colour = below[at] * _TOP + uses[at]
-        colour = colour * colour % prime
+        colour = (below[at] + _USED) * (uses[at] + _USES) % prime
         total = total * (_ADDED + colour) % prime
         if at < start:
             continue

@@ -5,6 +5,7 @@ from functools import reduce
 from random import Random
 
 from gsm_lab.problems.graph import Linear, Node, Operation
+from gsm_lab.problems.measures import linear_forms
 from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.style import Style
 from gsm_lab.problems.trace import (
@@ -126,7 +127,7 @@ def write_solution(
             else:
                 texts += _with_extras(names[place], variables[place], chain, modulus, grammar, style, extras)
     else:
-        forms = problem.forms
+        forms = linear_forms(nodes[: problem.top + 1], unknown)  # those of distractors would not be needed
         letter = variables[unknown]
         for place in order:
             if place == unknown:
@@ -142,7 +143,7 @@ def write_solution(
                 texts.append(step(names[place], variables[place], chain))
             else:
                 texts += _with_extras(names[place], variables[place], chain, None, grammar, style, extras)
-        texts += _equation_texts(problem, names, letter, grammar)
+        texts += _equation_texts(problem, forms[problem.top], names, letter, grammar)
     if style.form == "think":
         return f" {THINK} {joiner.join(texts)} {END_THINK} {ANSWER} {answer} {END_ANSWER}"
     texts.append(grammar.answer.format(value=answer))
@@ -382,11 +383,13 @@ def _around_form(operation: Operation, constant: int, form: Linear, letter: str)
     return f"{_factor(form, letter)} / {constant}"
 
 
-def _equation_texts(problem: Problem, names: Sequence[str], letter: str, grammar: TraceGrammar) -> list[str]:
+def _equation_texts(
+    problem: Problem, form: Linear | None, names: Sequence[str], letter: str, grammar: TraceGrammar
+) -> list[str]:
     """The given value set equal to its form, and the equation solved: one calculation a statement."""
     assert problem.given is not None
-    form, value = problem.forms[problem.given], problem.values[problem.given]
     assert form is not None
+    value = problem.values[problem.given]
     a, b = form
     equation = f"{form_text(form, letter)} = {value}"
     texts = [grammar.given.format(n=names[problem.given], value=value, equation=equation)]

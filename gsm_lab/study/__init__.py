@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gsm_lab.study.bench_problems import bench_problems
     from gsm_lab.study.certificate import Certificate, certify
     from gsm_lab.study.evaluate import evaluate_stage, preflight_all, read_rollouts, test_problems
     from gsm_lab.study.experiment import Experiment, load_experiment, load_recipe
@@ -32,10 +31,11 @@ if TYPE_CHECKING:
     from gsm_lab.study.report import Report, write_report
     from gsm_lab.study.runs import StageFolder
     from gsm_lab.study.sweep import Job, SweepState, plan, run_sweep
+    from gsm_lab.study.throughput import bench_problems
 
 _ROOMS = {
     "machine": ("bench",),
-    "bench_problems": ("bench_problems",),
+    "throughput": ("bench_problems",),
     "certificate": ("Certificate", "certify"),
     "evaluate": ("evaluate_stage", "preflight_all", "read_rollouts", "test_problems"),
     "experiment": ("Experiment", "load_experiment", "load_recipe"),

@@ -120,7 +120,7 @@ def _spread(rates: list[float]) -> str:
     return f"{statistics.median(rates):,.0f} [{min(rates):,.0f}, {max(rates):,.0f}]"
 
 
-def _tokens(num_tokens: int = 6_000_000) -> Iterator[str]:
+def _tokens(num_tokens: int = 20_000_000) -> Iterator[str]:
     """Token arrays on disk, op 2 to 10, with one and two processes."""
     kinds = {
         "english, 1 context": ("english", ("zoo",)),
@@ -137,7 +137,9 @@ def _tokens(num_tokens: int = 6_000_000) -> Iterator[str]:
         for workers in (1, 2):
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
-                write_tokens(Path(folder) / "tokens", source, tokenizer, num_tokens=num_tokens, workers=workers)
+                write_tokens(
+                    Path(folder) / "tokens", source, tokenizer, num_tokens=num_tokens, shard_size=5_000, workers=workers
+                )
                 seconds = time.perf_counter() - began
             yield (
                 f"tokens a second written to disk, op 2 to 10, {kind}, {workers} process{'es' if workers > 1 else ''}, "
