@@ -1,6 +1,7 @@
 # make demo: set-up, then the whole loop.   make test: set-up, then all tests.   Needs Python 3.11+, make, a C compiler.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/py311.txt -e
 ENVIRONMENT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: setup demo test test-slow bench clean
@@ -11,7 +12,7 @@ setup: .venv/.compiled
 
 .venv/.ready: pyproject.toml constraints/py311.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/py311.txt -e '.[notebook,test,dev]'
+	$(INSTALL) '.[notebook,test,dev]'
 	touch .venv/.ready
 
 .venv/.compiled: .venv/.ready compile.py $(HOT)
@@ -28,9 +29,11 @@ test: setup
 	$(ENVIRONMENT) $(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: setup
+	$(INSTALL) '.[ray,readers]'
 	$(ENVIRONMENT) $(BIN)/python -m pytest -m slow
 
 bench: setup
+	$(INSTALL) '.[bench]'
 	$(BIN)/gsm-lab bench
 
 clean:

@@ -22,11 +22,11 @@ from gsm_lab.errors import MixtureError, SpecError
 from gsm_lab.problems import (
     LEVELS,
     Exercise,
-    Identities,
+    Problem,
     Template,
     check_spec,
     draw_counted,
-    identities,
+    identity_at,
     load_template,
     padded_problem,
     render,
@@ -174,11 +174,11 @@ class ExerciseSource:
             check_spec(piece.spec)
             self._draw(number, stream(self.seed, "check", self.split, number))
 
-    def owner(self, identity: Identities) -> str:
+    def owner(self, problem: Problem) -> str:
         """The split that a problem belongs to."""
-        if self.held_out is not None and identity.structure_id in self.held_out.known:
+        if self.held_out is not None and identity_at(problem, "structure_id") in self.held_out.known:
             return self.held_out.split
-        return split_of(getattr(identity, self.split_by))
+        return split_of(identity_at(problem, self.split_by))
 
     def _draw(self, number: int, rng: Random) -> Drawn:
         """The first exercise of a slice, of those that the stream gives, that belongs to the split."""
@@ -190,10 +190,8 @@ class ExerciseSource:
             problem, skeletons, numbers = draw_counted(piece.spec, rng)
             num_skeletons += skeletons
             num_numbers += numbers
-            identity = identities(problem)
-            if self.owner(identity) == self.split:
+            if self.owner(problem) == self.split:
                 exercise = render(problem, template, rng, piece.style)
-                vars(exercise)["identities"] = identity  # known already: what its cached property would work out again
                 return Drawn(exercise, number, attempt, num_skeletons, num_numbers)
         raise self._not_owned(piece)
 
@@ -204,7 +202,7 @@ class ExerciseSource:
         count = partial(num_tokens, self.tokenizer)
         for attempt in range(1, ATTEMPTS + 1):
             exercise = padded_problem(piece.spec, template, tokens, count, rng, piece.style)
-            if self.owner(exercise.identities) == self.split:
+            if self.owner(exercise.problem) == self.split:
                 return Drawn(exercise, number, attempt, attempt, attempt)
         raise self._not_owned(piece)
 

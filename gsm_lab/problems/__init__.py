@@ -10,7 +10,7 @@ from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.grade import Grade, Verdict, grade
 from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Quantity
 from gsm_lab.problems.gsm_infinite import ForeignProblem, parse_gsm_infinite, read_gsm_infinite
-from gsm_lab.problems.identity import LEVELS, Identities, identities, problem_id
+from gsm_lab.problems.identity import LEVELS, Identities, identities, identity_at, problem_id
 from gsm_lab.problems.mutations import MUTATIONS, mutate
 from gsm_lab.problems.padding import padded_problem
 from gsm_lab.problems.problem import Problem
@@ -47,6 +47,7 @@ __all__ = [
     "faults",
     "grade",
     "identities",
+    "identity_at",
     "known_contexts",
     "known_frames",
     "load_template",

@@ -45,12 +45,46 @@ class Identities(NamedTuple):
     """The whole problem, distractors too."""
 
 
+class _Ordered(NamedTuple):
+    """A problem with its needed quantities in front."""
+
+    nodes: Sequence[Node]
+    num_needed: int
+    top: int
+    asked: int
+    head: str
+    """What else counts: the mode, the modulus, and how much is needed."""
+
+
 def identities(problem: Problem) -> Identities:
     """The three canonical identities of a problem."""
-    nodes = problem.graph.nodes
-    needed = problem.needed
+    ordered = _ordered(problem)
+    numbers, final = _needed(ordered, False)
+    return Identities(
+        _digest("structure", ordered, _needed(ordered, True)[0]),
+        _digest("numbers", ordered, numbers),
+        _digest("problem", ordered, _whole(ordered, numbers, final)),
+    )
+
+
+def identity_at(problem: Problem, level: str) -> str:
+    """One of the three identities, by its name in `LEVELS`; less work than all of them."""
+    ordered = _ordered(problem)
+    colour, final = _needed(ordered, level == "structure_id")
+    if level == "problem_id":
+        colour = _whole(ordered, colour, final)
+    return _digest(level.removesuffix("_id"), ordered, colour)
+
+
+def problem_id(problem: Problem) -> str:
+    """32 hexadecimal digits: the same for another order of sentences, other letters, another template."""
+    return identity_at(problem, "problem_id")
+
+
+def _ordered(problem: Problem) -> _Ordered:
+    nodes, needed = problem.graph.nodes, problem.needed
     top, asked = problem.top, problem.query
-    if needed[-1] >= len(needed):  # not as draw_problem orders them: the needed ones first
+    if needed[-1] >= len(needed):  # not as draw_problem orders them
         order = needed + sorted(set(range(len(nodes))).difference(needed))
         place_of = {place: number for number, place in enumerate(order)}
         nodes = tuple(
@@ -60,91 +94,71 @@ def identities(problem: Problem) -> Identities:
         top, asked = place_of[top], place_of[asked]
     # with one quantity that is both given and asked, a reverse problem is a forward one
     head = f"{'forward' if top == asked else 'reverse'} {problem.modulus} {len(needed)}"
-    num = len(needed)
-    structure, numbers, final = _core(nodes[:num], top, asked)
-    whole = numbers
-    if len(nodes) > num:
-        whole *= _distractors(nodes, final)
-    return Identities(
-        _digest(f"structure {head} {structure % _PRIME:x}"),
-        _digest(f"numbers {head} {numbers % _PRIME:x}"),
-        _digest(f"problem {head} {len(nodes)} {whole % _PRIME:x}"),
-    )
+    return _Ordered(nodes, len(needed), top, asked, head)
 
 
-def problem_id(problem: Problem) -> str:
-    """32 hexadecimal digits: the same for another order of sentences, other letters, another template."""
-    return identities(problem).problem_id
+def _whole(ordered: _Ordered, numbers: int, final: list[int]) -> int:
+    """The colour of all quantities, given those of the needed ones."""
+    if len(ordered.nodes) == ordered.num_needed:
+        return numbers
+    return numbers * _distractors(ordered.nodes, final) % _PRIME
 
 
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+def _digest(level: str, ordered: _Ordered, colour: int) -> str:
+    size = f" {len(ordered.nodes)}" if level == "problem" else ""
+    return hashlib.blake2b(f"{level} {ordered.head}{size} {colour:x}".encode(), digest_size=16).hexdigest()
 
 
-def _core(nodes: Sequence[Node], top: int, asked: int) -> tuple[int, int, list[int]]:
-    """The colours of the needed quantities: all without numbers, all with numbers, and the latter singly.
-
-    Both kinds are computed side by side, since going through the graph costs more than the sums.
-    """
+def _needed(ordered: _Ordered, without_numbers: bool) -> tuple[int, list[int]]:
+    """The colours of the needed quantities, all together and singly."""
     prime = _PRIME
-    shapes: list[int] = []
-    values: list[int] = []
-    for at, (_, operation, constant, parents, minus) in enumerate(nodes):
-        shape, value = _SHAPES[operation], _colour_of(operation, constant)
+    nodes = ordered.nodes[: ordered.num_needed]
+    asked = ordered.asked
+    below: list[int] = []
+    for _, operation, constant, parents, minus in nodes:
+        colour = _SHAPES[operation] if without_numbers else _colour_of(operation, constant)
         if not parents:
-            shapes.append(shape + _ASKED if at == asked else shape)
-            values.append(value + _ASKED if at == asked else value)
+            below.append(colour + _ASKED if len(below) == asked else colour)
             continue
         if operation is _NESTED:
-            shape_product = value_product = 1
+            product = 1
             for pair in range(0, len(parents), 2):
-                one, other = parents[pair], parents[pair + 1]
-                shape_product = shape_product * (_ADDED + (_COUNT + shapes[one]) * (_RATE + shapes[other])) % prime
-                value_product = value_product * (_ADDED + (_COUNT + values[one]) * (_RATE + values[other])) % prime
-            shape += shape_product
-            value += value_product
+                count, rate = below[parents[pair]], below[parents[pair + 1]]
+                product = product * (_ADDED + (_COUNT + count) * (_RATE + rate)) % prime
+            colour += product
         elif len(parents) == 1:
-            shape += shapes[parents[0]]
-            value += values[parents[0]]
+            colour += below[parents[0]]
         else:
             # a product, for sums of squares can be equal by chance where the numbers are made by one rule
-            shape_product, value_product = _ADDED + shapes[parents[0]], _ADDED + values[parents[0]]
+            product = _ADDED + below[parents[0]]
             added = len(parents) - minus
             for number in range(1, len(parents)):
-                parent = parents[number]
                 role = _ADDED if number < added else _SUBTRACTED
-                shape_product = shape_product * (role + shapes[parent]) % prime
-                value_product = value_product * (role + values[parent]) % prime
-            shape += shape_product
-            value += value_product
-        shapes.append(shape * shape % prime)
-        values.append(value * value % prime)
-    shape_uses, value_uses = [0] * len(nodes), [0] * len(nodes)  # 0 where there is none yet, then a product
-    for uses in (shape_uses, value_uses):
-        uses[top] = _TOP
-        uses[asked] = (uses[asked] or 1) * _ASKED % prime
-    structure = numbers = 1
+                product = product * (role + below[parents[number]]) % prime
+            colour += product
+        below.append(colour * colour % prime)
+    uses = [0] * len(nodes)  # 0 where there is none yet, then a product
+    uses[ordered.top] = _TOP
+    uses[asked] = (uses[asked] or 1) * _ASKED % prime
+    total = 1
     for at in range(len(nodes) - 1, -1, -1):
-        shape = (shapes[at] + _USED) * (shape_uses[at] + _USES) % prime
-        value = (values[at] + _USED) * (value_uses[at] + _USES) % prime
-        values[at] = value
-        shape_term, value_term = _ADDED + shape, _ADDED + value
-        structure = structure * shape_term % prime
-        numbers = numbers * value_term % prime
+        colour = (below[at] + _USED) * (uses[at] + _USES) % prime
+        below[at] = colour
+        term = _ADDED + colour
+        total = total * term % prime
         _, operation, _, parents, minus = nodes[at]
-        for number, parent in enumerate(parents):
-            if minus or operation is _NESTED:
-                if operation is _NESTED:
-                    role = _RATE if number % 2 else _COUNT
+        if minus or operation is _NESTED:
+            added = len(parents) - minus
+            for number, parent in enumerate(parents):
+                if minus:
+                    term = colour + (_ADDED if number < added else _SUBTRACTED)
                 else:
-                    role = _ADDED if number < len(parents) - minus else _SUBTRACTED
-                shape_term, value_term = role + shape, role + value
-            if shape_uses[parent]:
-                shape_uses[parent] = shape_uses[parent] * shape_term % prime
-                value_uses[parent] = value_uses[parent] * value_term % prime
-            else:
-                shape_uses[parent], value_uses[parent] = shape_term, value_term
-    return structure, numbers, values
+                    term = colour + (_RATE if number % 2 else _COUNT)
+                uses[parent] = uses[parent] * term % prime if uses[parent] else term
+        else:
+            for parent in parents:
+                uses[parent] = uses[parent] * term % prime if uses[parent] else term
+    return total, below
 
 
 def _distractors(nodes: Sequence[Node], final: list[int]) -> int:
