@@ -77,7 +77,7 @@ EVERY_KIND = Mixture(
 
 
 def test_exercises_of_every_kind_are_read_as_they_were(tmp_path):
-    source = ExerciseSource(EVERY_KIND, "rl", 0)
+    source = ExerciseSource(EVERY_KIND, "pretrain", 0)
     folder = write_dataset(tmp_path / "set", source, 60, 25)
     read = list(read_dataset(folder))
     assert read == [source.at(index) for index in range(60)]
@@ -91,9 +91,9 @@ def test_exercises_of_every_kind_are_read_as_they_were(tmp_path):
 
 def test_disorder_is_null_where_there_is_no_order(tmp_path):
     """Not nan, which would spoil every mean that a table is asked for."""
-    source = ExerciseSource(Mixture((Slice(ProblemSpec(op=1, distractors=0)),)), "rl", 0)
+    source = ExerciseSource(Mixture((Slice(ProblemSpec(op=1, distractors=0)),)), "pretrain", 0)
     folder = write_dataset(tmp_path / "set", source, 5)
-    column = pq.read_table(folder / "data/rl-00000.parquet", columns=["disorder"]).column("disorder")
+    column = pq.read_table(folder / "data/pretrain-00000.parquet", columns=["disorder"]).column("disorder")
     assert column.to_pylist() == [None] * 5
 
 
