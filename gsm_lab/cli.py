@@ -208,10 +208,13 @@ def _part(text: str) -> tuple[int, int]:
 
 @app.command()
 def inspect(
-    folder: Annotated[Path, typer.Argument(help="A data set that `gsm-lab generate` wrote.")],
+    folder: Annotated[Path, typer.Argument(help="A data set that `gsm-lab generate` wrote, or a GSM-Infinite file.")],
     show: Annotated[int, typer.Option(help="How many problems to print.")] = 2,
 ) -> None:
     """Show problems, their graphs and solutions, and the histogram of sizes of a data set."""
+    if folder.is_file():
+        _inspect_gsm_infinite(folder, show)
+        return
     from collections import Counter
     from itertools import islice
 
@@ -237,6 +240,29 @@ def inspect(
     print(f"gold solutions of the first {min(total, 200)} verified: {'yes' if gold else 'NO'}")
     if not gold:
         raise typer.Exit(1)
+
+
+def _inspect_gsm_infinite(path: Path, show: int) -> None:
+    """What a file of GSM-Infinite holds, solved from its texts; why, where that cannot be done."""
+    from collections import Counter
+
+    from gsm_lab.problems import read_gsm_infinite
+
+    total: Counter[str] = Counter()
+    solved: Counter[str] = Counter()
+    unsolvable = []
+    for number, found in enumerate(read_gsm_infinite(path)):
+        total[found.mode] += 1
+        if number < show:
+            print(f"--- {found.id}  op {found.op}  {found.mode}  {found.template}\n{found.prompt}")
+        if found.problem is None:
+            unsolvable.append(f"  {found.id} (op {found.op}, {found.mode}): {found.reason}")
+        else:
+            solved[found.mode] += found.problem.answer == found.stated_answer
+    for mode, count in total.items():
+        print(f"{mode}: {solved[mode]} of {count} solved from the text to the stated answer")
+    print(f"cannot be solved from their text: {len(unsolvable)}")
+    print(*unsolvable, sep="\n")
 
 
 def _print_exercise(exercise: Any) -> None:

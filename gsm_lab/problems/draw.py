@@ -39,9 +39,8 @@ def draw_counted(spec: ProblemSpec, rng: Random) -> tuple[Problem, int, int]:
     """
     rules = rules_for(spec)
     target, answer = spec.answer_range, 0
-    if target is not None and (
-        spec.balanced or spec.mode == "reverse"
-    ):  # once: what is drawn again must not favour any
+    if target is not None and (spec.balanced or spec.mode == "reverse"):
+        # once: numbers that are drawn again must not favour any
         answer = target[0] + int(rng.random() * (target[1] - target[0] + 1))
         target = (answer, answer) if spec.mode == "forward" else None
     num_skeletons = num_draws = 0

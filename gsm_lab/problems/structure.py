@@ -52,6 +52,8 @@ def draw_skeleton(spec: ProblemSpec, rng: Random) -> Skeleton:
     current = 0
     while current < len(budgets):
         left = budgets[current]
+        if is_layered and current and heights[current - 1] != heights[current]:
+            first_below = len(budgets)
         if not left:
             parents_of.append([])
             constants.append(True)
@@ -67,8 +69,6 @@ def draw_skeleton(spec: ProblemSpec, rng: Random) -> Skeleton:
             owes &= ~WIDE
         reused: Sequence[int] = ()
         if is_layered:
-            if current and heights[current - 1] != height:
-                first_below = len(budgets)
             height -= 1
             waiting = range(max(first_below, current + 1), len(budgets))
         else:
