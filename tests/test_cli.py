@@ -214,6 +214,22 @@ def test_a_damaged_data_set_is_not_shown(tmp_path, gsm_lab):
     assert "pretrain-00000.parquet is damaged" in refused.complaint
 
 
+def test_a_file_of_gsm_infinite_is_solved_and_its_lost_premises_are_named(tmp_path, gsm_lab):
+    told = "The number of adult yak in Moss Field equals 3. The number of adult emu in Moss Field equals 4."
+    lost = "The number of adult emu in Moss Field equals the number of adult yak in Fern Field."
+    rows = [
+        {"id": 0, "problem": told, "question": "What is the total number of adult animals in Moss Field?"},
+        {"id": 1, "problem": lost, "question": "How many adult emu does Moss Field have?"},
+    ]
+    common = {"solution": "Answer: 7.", "op": 4, "mode": "forward", "template": "crazy_zootopia"}
+    path = tmp_path / "theirs.jsonl"
+    path.write_text("".join(json.dumps(row | common) + "\n" for row in rows))
+    shown = gsm_lab("inspect", path, "--show", 0)
+    assert shown.code == 0, shown.err
+    assert "forward: 1 of 2 solved from the text to the stated answer" in shown.out
+    assert "1 (op 4, forward): the text never says how many adult yak in Fern Field there are" in shown.out
+
+
 # ------------------------------------------------------------------------------------ grading
 
 
