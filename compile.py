@@ -1,7 +1,7 @@
 """Compiles the busiest modules of gsm_lab.problems with mypyc; `make setup` runs it.
 
-They run without it, too, from the same source and with the same results, about a third slower. Where there is no C
-compiler, or no Python headers, this says so and changes nothing.
+They run without it, too, from the same source and with the same results; with it a row takes a quarter less time. Where
+there is no C compiler, or no Python headers, this says so and changes nothing.
 
 Python loads a compiled module whatever its source says by now. So after editing one of them, `make setup` again, or
 delete what this made with `python compile.py --remove`; until then gsm_lab.problems refuses to be imported.
@@ -43,7 +43,7 @@ def main() -> None:
     if done.returncode:
         remove_compiled()
         print((done.stdout + done.stderr)[-2000:], file=sys.stderr)
-        print("gsm_lab.problems was not compiled (see above): it runs as it is, about a third slower.", file=sys.stderr)
+        print("gsm_lab.problems was not compiled (see above): it runs as it is, slower.", file=sys.stderr)
 
 
 if __name__ == "__main__":

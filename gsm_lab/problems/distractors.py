@@ -9,6 +9,8 @@ from gsm_lab.problems.graph import IMPLICIT, Node, Operation, Quantity, counts_o
 from gsm_lab.problems.numbers import Drawn, Rules, define
 from gsm_lab.problems.spec import ProblemSpec
 
+ATTEMPTS = 8
+"""Definitions tried for a distractor before it becomes a copy, or a constant where there are no copies."""
 _CONSTANT_WEIGHT = 2.0
 """How often an independent distractor is a constant, beside the weights of other definitions."""
 
@@ -20,6 +22,7 @@ def num_distractors(spec: ProblemSpec, needed: Sequence[Node], rng: Random) -> i
         return low + int(rng.random() * (high - low + 1))
     low, high = spec.num_facts
     num_stated = sum([node.operation not in IMPLICIT for node in needed])
+    num_stated += spec.mode == "reverse" and len(needed) > 1  # the given value has a sentence of its own
     return max(0, low + int(rng.random() * (high - low + 1)) - num_stated)
 
 
@@ -43,13 +46,17 @@ def add_distractors(
         sources = alone if is_independent else rooted
         num_sources = num_needed if kind == "dead_end" else len(sources)
         drawn: Drawn | None = None
-        if num_sources:
+        for _ in range(ATTEMPTS if num_sources else 0):
             num_parents, has_constant = _shape(shapes, is_independent, num_sources, random)
-            if num_parents:
-                parents = _sample(sources, num_sources, num_parents, random)
-                drawn = define(parents, has_constant, rules.greatest, values, None, rules, random)
-                if drawn is None and not is_independent:  # a copy is always in range
-                    drawn = Operation.COPY, None, (parents[0],), 0, values[parents[0]], 0
+            if not num_parents:
+                break
+            parents = _sample(sources, num_sources, num_parents, random)
+            drawn = define(parents, has_constant, rules.greatest, values, None, rules, random)
+            if drawn is not None:
+                break
+        if drawn is None and not is_independent and spec.copies:  # a copy is always in range
+            parent = sources[int(random() * num_sources)]
+            drawn = Operation.COPY, None, (parent,), 0, values[parent], 0
         if drawn is None:
             number_told = rules.first + int(random() * (rules.last - rules.first + 1))
             drawn = Operation.CONSTANT, number_told, (), 0, number_told, 0
@@ -76,7 +83,7 @@ def _shape(shapes: Sequence[Shape], may_be_constant: bool, most: int, random: Ca
             chosen -= weight
             if chosen < 0:
                 return parents, constant
-    return (0, True) if may_be_constant else (1, False)
+    return 0, True
 
 
 def _sample(sources: Sequence[int], most: int, num: int, random: Callable[[], float]) -> list[int]:

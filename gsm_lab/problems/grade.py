@@ -4,7 +4,8 @@ A statement is right if its quantity is defined as the graph defines it (operati
 of its chain follows from the one before, and if its value is the true one. A link follows if some calculations of the
 one before have been done, each written as its result; with a modulus, as its remainder. Nothing is evaluated but small
 trees of whole numbers. Sums and products may be commuted and re-associated, numbers may be put in and calculated at
-once; the deviation is named. Everything else that differs is an error.
+once; the deviation is named. Within a chain only sums without a minus are regrouped. Everything else that differs is an
+error.
 
 In a reverse problem the links of what depends on the unknown are linear forms in it, exactly; the given value must be
 set equal to its form, and every equation after it must follow from the one before until the unknown stands alone. A
@@ -157,7 +158,10 @@ def grade(exercise: Exercise, completion: str | bytes, finished: bool = True) ->
     marks = _Marks(exercise, variable_of, retracted=num_retracted)
     if num_retracted:
         marks.deviate("takes a step back")
-    if exercise.style.form == "answer_only":
+    if exercise.style.form == "answer_only":  # steps may be left out, but what is written counts
+        for statement in kept:
+            if not isinstance(statement, Answer):
+                _mark_statement(statement, marks)
         return _conclude(marks, _read_answer(kept, marks), finished)
     for statement in kept:
         _mark_statement(statement, marks)
@@ -175,7 +179,7 @@ def _kept(statements: list[Statement]) -> tuple[list[Statement], int]:
     for statement in statements:
         if not isinstance(statement, Retract):
             kept.append(statement)
-        elif kept and isinstance(kept[-1], Step | Plan | Check):
+        elif kept and isinstance(kept[-1], Step | Plan | Check | Unknown | Given | Solve):
             kept.pop()
             num += 1
         else:
@@ -245,6 +249,9 @@ def _mark_statement(statement: Statement, marks: _Marks) -> None:
 def _mark_plan(plan: Plan, marks: _Marks) -> None:
     if plan.name not in marks.exercise.definition_of:
         marks.error("unknown", f"plan for {plan.name!r}", "the problem has no such quantity")
+        return
+    if marks.exercise.problem.given is not None and plan.name == marks.exercise.asked_name:
+        marks.error("wrong_operation", f"plan for {plan.name}", "its value is not told: it is the unknown")
         return
     if (
         _mark_definition(plan.expression, plan.name, "plan for ", marks)

@@ -40,7 +40,11 @@ def padded_problem(
     while True:
         filled = replace(spec, facts=None, distractors=num)
         limited = template.limited(min(filled.num_places, len(template.places)), filled.items)
-        long = _Long(draw_problem(filled, rng), limited, count, rng, style)
+        try:
+            problem = draw_problem(filled, rng)
+        except SpecError as error:
+            raise SpecError(f"tokens={tokens}: a text cannot be filled with {num} distractors: {error}") from error
+        long = _Long(problem, limited, count, rng, style)
         size = long.first(num)[1]
         if size >= tokens:
             return _fitted(tokens, num, size, long)

@@ -111,6 +111,8 @@ class ProblemSpec:
             self._check_range("facts", self.num_facts, 1, MOST_DISTRACTORS)
         for kind in self.distractor_kinds:
             self._check_choice("distractor_kinds", kind, DISTRACTOR_KINDS)
+        if len(set(self.distractor_kinds)) != len(self.distractor_kinds):
+            raise SpecError(f"distractor_kinds={self.distractor_kinds}: give each once.")
         if not self.distractor_kinds and self.most_distractors:
             raise SpecError("distractor_kinds is empty and distractors are not: name a kind, or ask for none.")
         self._check_operations()
@@ -162,7 +164,8 @@ class ProblemSpec:
         if self.answers is not None:
             return (self.answers, self.answers) if isinstance(self.answers, int) else self.answers
         if self.mode == "reverse":
-            return REVERSE_ANSWERS[0], min(REVERSE_ANSWERS[1], self.values[1])
+            low = max(REVERSE_ANSWERS[0], self.values[0])
+            return low, max(low, min(REVERSE_ANSWERS[1], self.values[1]))
         return (0, self.modulus - 1) if self.modulus is not None and self.balanced else None
 
     @cached_property
@@ -211,7 +214,9 @@ class ProblemSpec:
             raise SpecError(f"operations={self.operations}: give each once.")
         weights = self.operation_weights
         if weights is not None and (
-            type(weights) is not tuple or len(weights) != len(self.operations) or any(not 0 < w < 1e9 for w in weights)
+            type(weights) is not tuple
+            or len(weights) != len(self.operations)
+            or any(isinstance(w, bool) or not isinstance(w, int | float) or not 0 < w < 1e9 for w in weights)
         ):
             raise SpecError(
                 f"operation_weights={weights} and operations={self.operations} contradict each other: "

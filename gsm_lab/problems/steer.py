@@ -73,7 +73,7 @@ def _moved(numbers: Numbers, place: int, constant: int, caps: Sequence[int], rul
     operation, _, parents, minus = definitions[place]
     definitions[place] = (operation, constant, parents, minus)
     for at in range(place, len(values)):
-        value = _value(definitions[at], values)
+        value = _value(definitions[at], values, rules.modulus is None)
         if value is None:
             return None
         if rules.modulus is not None:
@@ -84,14 +84,19 @@ def _moved(numbers: Numbers, place: int, constant: int, caps: Sequence[int], rul
     return Numbers(definitions, values, numbers.coefficient)
 
 
-def _value(definition: Definition, values: Sequence[int]) -> int | None:
-    """The value of a definition, given those of its parents; None where a division leaves a remainder."""
+def _value(definition: Definition, values: Sequence[int], is_counted: bool) -> int | None:
+    """The value of a definition, given those of its parents.
+
+    None where a division leaves a remainder, or more is subtracted than there is, if things are counted without end.
+    """
     operation, number, parents, minus = definition
     constant = number or 0
     if operation is Operation.NESTED_TOTAL:
         return sum(values[parents[at]] * values[parents[at + 1]] for at in range(0, len(parents), 2))
     known = [values[parent] for parent in parents]
     value = sum(known) - (2 * sum(known[len(known) - minus :]) if minus else 0)
+    if is_counted and value < 0:
+        return None
     if operation in (Operation.CONSTANT, Operation.PLUS):
         return value + constant
     if operation is Operation.MINUS:

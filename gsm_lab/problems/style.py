@@ -41,5 +41,7 @@ class Style:
             if value not in known:
                 raise SpecError(f"{name}={value!r}: give one of {known}.")
         for name, share in (("checks", self.checks), ("recovery", self.recovery)):
-            if not 0 <= share <= 1:
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise SpecError(f"{name}={share}: give a chance from 0 to 1.")
+        if type(self.rules) is not bool:
+            raise SpecError(f"rules={self.rules!r}: give True or False.")

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gsm_lab.errors import SpecError
-from gsm_lab.problems import Operation, ProblemSpec, draw_counted, draw_problem
+from gsm_lab.problems import Operation, ProblemSpec, draw_counted, draw_problem, load_template, render
 from gsm_lab.problems.graph import IMPLICIT
 from gsm_lab.problems.spec import DISTRACTOR_KINDS, OPERATIONS
 
@@ -291,3 +291,17 @@ def test_a_reverse_problem_of_one_operand_is_a_forward_one():
     problem = draw_problem(ProblemSpec(op=1, mode="reverse", answers=(15, 20)), random.Random(1))
     assert problem.mode == "forward"
     assert 15 <= problem.answer <= 20
+
+
+def test_without_copies_there_are_none_among_distractors_either():
+    spec = ProblemSpec(op=10, copies=0, distractors=6, values=(5, 20), constants=(5, 9))
+    for seed in range(50):
+        nodes = draw_problem(spec, random.Random(seed)).graph.nodes
+        assert all(node.operation is not Operation.COPY for node in nodes)
+
+
+def test_the_sentence_of_the_given_value_is_a_fact_too():
+    template = load_template("zoo", "english")
+    for mode in ("forward", "reverse"):
+        problem = draw_problem(ProblemSpec(op=6, mode=mode, facts=12), random.Random(0))
+        assert render(problem, template, random.Random(0)).prompt.count(". ") == 12

@@ -11,8 +11,10 @@ from gsm_lab.problems import (
     Node,
     Operation,
     Problem,
+    ProblemSpec,
     Quantity,
     Verdict,
+    draw_problem,
     grade,
     load_template,
     render,
@@ -96,7 +98,7 @@ def test_fair_solutions_are_correct(text: str, exercise: Exercise):
         (f"{FORMS} given c 14 : 2 + 4 * a = 14 ; {SOLVED}", {"wrong_operand"}),
         (f"{FORMS} given c 14 : 3 * a + 2 = 15 ; {SOLVED}", {"wrong_value"}),
         (f"{FORMS} given b 12 : 3 * a = 12 ; solve : a = 12 / 3 = 4 ;", None),
-        (f"{FORMS} {GIVEN} undo ; {GIVEN} {SOLVED}", {"malformed"}),
+        (f"{FORMS} {GIVEN} undo ; {SOLVED}", {"used_before_defined", "missing"}),
         (f"{FORMS} {GIVEN} solve : 3 * a = 14 - 3 = 12 ; solve : a = 12 / 3 = 4 ;", {"false_arithmetic"}),
         (f"{FORMS} {GIVEN} solve : 3 * a = 14 - 3 = 11 ; solve : a = 12 / 3 = 4 ;", None),
         (f"{FORMS} {GIVEN} solve : 3 * a = 8 + 4 = 12 ; solve : a = 12 / 3 = 4 ;", {"false_arithmetic"}),
@@ -195,3 +197,22 @@ def test_process_accuracy_counts_the_right_forms():
     )
     assert graded(f"{FORMS} answer 5").process_accuracy == 1
     assert graded("answer 4").process_accuracy == 0
+
+
+def test_a_plan_that_tells_the_unknown_is_an_error():
+    template = load_template("zoo", "english")
+    exercise = render(draw_problem(ProblemSpec(op=6, mode="reverse"), random.Random(1)), template, random.Random(1))
+    told = f" We look for {exercise.asked_name}, which is {exercise.answer}."
+    assert grade(exercise, exercise.completion).verified
+    assert errors_of(grade(exercise, told + exercise.completion)) == {"wrong_operation"}
+
+
+def test_an_equation_can_be_taken_back():
+    template = load_template("zoo", "english")
+    exercise = render(draw_problem(ProblemSpec(op=6, mode="reverse"), random.Random(1)), template, random.Random(1))
+    before, hence, after = exercise.completion.partition(" Hence ")
+    assert hence, "choose another seed: nothing is solved here"
+    slip = f"{before} Hence {exercise.answer} = 99. Wait, that is not right. Hence {after}"
+    result = grade(exercise, slip)
+    assert result.verified, result.first_error
+    assert result.retracted == 1

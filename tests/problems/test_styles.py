@@ -224,3 +224,29 @@ def test_a_quantity_both_given_and_asked_is_a_forward_problem_in_words_too():
 def test_an_unknown_order_is_refused():
     with pytest.raises(SpecError, match="trace_order='question_first': give one of"):
         Style(trace_order="question_first")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ProblemSpec(op=10, answers=(0, 5), composites=1.0, balanced=True),
+        ProblemSpec(op=8, answers=(1, 20), balanced=True),
+        ProblemSpec(op=30, width=9, composites=1.0, answers=(0, 5)),
+    ],
+    ids=lambda spec: f"op {spec.op}",
+)
+def test_answers_that_were_steered_to_leave_no_group_below_zero(spec: ProblemSpec):
+    """`6 + ( 4 - 5 )` has a right value, but nobody takes five from four."""
+    template = load_template("zoo", "english")
+    for seed in range(60):
+        exercise = render(draw_problem(spec, random.Random(seed)), template, random.Random(seed))
+        assert " -" not in exercise.completion.replace(" - ", " ")
+        assert grade(exercise, exercise.completion).verified, exercise.completion
+
+
+def test_an_answer_alone_may_leave_steps_out_but_not_tell_false_ones():
+    template = load_template("zoo", "english")
+    problem = draw_problem(ProblemSpec(op=5), random.Random(0))
+    exercise = render(problem, template, random.Random(0), Style(form="answer_only"))
+    assert grade(exercise, exercise.completion).verified
+    assert not grade(exercise, " It is obvious." + exercise.completion).verified
