@@ -99,6 +99,7 @@ def test_what_was_never_tried_is_not_certified(problems, mutations):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_laws_hold_at_full_size():
     certificate = certify(200_000, 1_000, seed=1, workers=2)
     assert certificate.holds, certificate.lines
