@@ -338,6 +338,7 @@ def run(
     runs: Runs = Path("runs"),
     threads: Threads = 2,
     until: Annotated[int | None, typer.Option(help="Only the stages up to this number, from 0.")] = None,
+    data_workers: Annotated[int, typer.Option(min=0, help="Processes that draw problems ahead; 0: none.")] = 0,
 ) -> None:
     """Train and evaluate one recipe, stage by stage; what is there is not computed again, what was cut goes on."""
     from gsm_lab.study import StageFolder, load_recipe
@@ -347,7 +348,7 @@ def run(
     if last not in range(len(chosen.stages)):
         raise typer.BadParameter(f"until: {until} is no stage of {recipe}: give 0 to {len(chosen.stages) - 1}.")
     folders = [StageFolder(runs, chosen, number) for number in range(last + 1)]
-    _run_stages(folders, threads)
+    _run_stages(folders, threads, data_workers)
     for folder in folders:
         print(folder.path)
 
@@ -473,14 +474,14 @@ def bench_command(
             print(line)
 
 
-def _run_stages(folders: list["StageFolder"], threads: int) -> None:
+def _run_stages(folders: list["StageFolder"], threads: int, data_workers: int = 0) -> None:
     from gsm_lab.study import evaluate_stage, preflight_all, train_stage
 
     _set_threads(threads)
     preflight_all(folders)
     with _progress() as on_progress:
         for folder in folders:
-            train_stage(folder, on_progress)
+            train_stage(folder, on_progress, data_workers)
             evaluate_stage(folder, on_progress)
 
 

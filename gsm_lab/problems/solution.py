@@ -133,13 +133,13 @@ def write_solution(
             if place == unknown:
                 texts.append(grammar.write_unknown(names[place], letter))
                 continue
-            form = forms[place]
-            assert form is not None
-            if form.a or any(forms[parent].a for parent in nodes[place].parents):  # type: ignore[union-attr]
+            # the unknown may cancel, as in `3 * k - 3 * k + 2`: what counts is whether it is in the parents
+            is_open = any(forms[parent].a for parent in nodes[place].parents)  # type: ignore[union-attr]
+            if is_open:
                 chain = form_chain_text(nodes[place], variables, forms, letter)
             else:
                 chain = chain_text(nodes[place], variables, values, None)
-            if extras is None or form.a:
+            if extras is None or is_open:
                 texts.append(step(names[place], variables[place], chain))
             else:
                 texts += _with_extras(names[place], variables[place], chain, None, grammar, style, extras)

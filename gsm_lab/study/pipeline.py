@@ -10,13 +10,14 @@ import bisect
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from gsm_lab.data import ExerciseSource, Jumps, Mixture, Packer, Slice, Tokenizer
+from gsm_lab.data import DocumentWorkers, ExerciseSource, Jumps, Mixture, Packer, Slice, Tokenizer
 from gsm_lab.errors import RecipeError
 from gsm_lab.files import write_json
 from gsm_lab.model import ModelShape, Transformer, load_checkpoint, save_checkpoint
@@ -109,8 +110,11 @@ def source_of(recipe: Recipe, number: int, tokenizer: Tokenizer) -> Curriculum:
     )
 
 
-def train_stage(folder: StageFolder, on_progress: OnProgress = no_progress) -> Path:
+def train_stage(folder: StageFolder, on_progress: OnProgress = no_progress, data_workers: int = 0) -> Path:
     """Train stage `folder.number` if that is not done, after the stages before it; the checkpoint's folder.
+
+    `data_workers` processes draw the problems of supervised stages ahead of their use; 0 draws them in this one. It
+    changes no weight.
 
     Raises:
         RunError: the folder belongs to another recipe, or a result in it is damaged.
@@ -120,15 +124,15 @@ def train_stage(folder: StageFolder, on_progress: OnProgress = no_progress) -> P
         folder.check_done()
         return folder.checkpoint
     if folder.before is not None:
-        train_stage(folder.before, on_progress)
+        train_stage(folder.before, on_progress, data_workers)
     with folder.locked():
         if not folder.is_done:
             folder.open()
-            _train(folder, on_progress)
+            _train(folder, on_progress, data_workers)
     return folder.checkpoint
 
 
-def _train(folder: StageFolder, on_progress: OnProgress) -> None:
+def _train(folder: StageFolder, on_progress: OnProgress, data_workers: int) -> None:
     recipe, stage = folder.recipe, folder.recipe.stages[folder.number]
     began = time.perf_counter()
     tokenizer = tokenizer_of(recipe.task)
@@ -142,15 +146,16 @@ def _train(folder: StageFolder, on_progress: OnProgress) -> None:
 
     if isinstance(stage, Supervised):
         jumps = _jumps(recipe, stage)
-        packer = Packer(source, tokenizer, stage.rows, stage.row_length, stage.loss_on, jumps)
-        summary: Any = fit(
-            model,
-            packer.batch,
-            _fit_settings(recipe, stage),
-            folder.path,
-            on_metrics=on_metrics,
-            identity=folder.path.name,
-        )
+        with DocumentWorkers(source, tokenizer, data_workers) if data_workers else nullcontext(source) as documents:
+            packer = Packer(documents, tokenizer, stage.rows, stage.row_length, stage.loss_on, jumps)
+            summary: Any = fit(
+                model,
+                packer.batch,
+                _fit_settings(recipe, stage),
+                folder.path,
+                on_metrics=on_metrics,
+                identity=folder.path.name,
+            )
     else:
         summary = reinforce(
             model,

@@ -250,3 +250,19 @@ def test_an_answer_alone_may_leave_steps_out_but_not_tell_false_ones():
     exercise = render(problem, template, random.Random(0), Style(form="answer_only"))
     assert grade(exercise, exercise.completion).verified
     assert not grade(exercise, " It is obvious." + exercise.completion).verified
+
+
+def test_checks_and_slips_leave_out_steps_in_which_the_unknown_cancels():
+    template = load_template("zoo", "symbolic")
+    style = Style(checks=1.0, recovery=0.5)
+    cancelled = 0
+    for seed in range(400):
+        problem = draw_problem(ProblemSpec(op=16, mode="reverse", reuse=0.9), random.Random(seed))
+        exercise = render(problem, template, random.Random(seed), style)
+        assert grade(exercise, exercise.completion).verified, exercise.completion
+        cancelled += any(
+            problem.forms[place].a == 0
+            and any(problem.forms[parent].a for parent in problem.graph.nodes[place].parents)
+            for place in problem.needed
+        )
+    assert cancelled > 10

@@ -159,6 +159,12 @@ def test_another_seed_gives_other_bytes(small_recipe, small_runs, tmp_path):
     assert ours.read_bytes() != theirs.read_bytes()
 
 
+def test_worker_processes_that_draw_problems_change_no_weight(small_recipe, small_runs, tmp_path):
+    first = small_recipe.until(0)
+    ours = train_stage(StageFolder(tmp_path, first, 0), data_workers=1) / "model.safetensors"
+    assert ours.read_bytes() == (StageFolder(small_runs, first, 0).checkpoint / "model.safetensors").read_bytes()
+
+
 def test_evaluating_changes_no_training(small_recipe, small_runs, tmp_path, bytes_below, folders_of):
     """Trained without a single evaluation; `small_runs` was evaluated after every stage."""
     train_stage(folders_of(tmp_path, small_recipe)[-1])
