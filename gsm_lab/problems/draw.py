@@ -110,7 +110,10 @@ def _assemble(
     places, names = _names(skeleton, spec, rng)
     names.reverse()
     values = numbers.values
-    nodes = [Node(name, *definition) for name, definition in zip(names, numbers.definitions, strict=True)]
+    nodes = [
+        Node(name, operation, constant, parents, minus)
+        for name, (operation, constant, parents, minus) in zip(names, numbers.definitions, strict=True)
+    ]
     last = len(nodes) - 1
     num = num_distractors(spec, nodes, rng)
     if num:

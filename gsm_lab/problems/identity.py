@@ -59,9 +59,9 @@ class _Ordered(NamedTuple):
 def identities(problem: Problem) -> Identities:
     """The three canonical identities of a problem."""
     ordered = _ordered(problem)
-    numbers, final = _needed(ordered, False)
+    structure, numbers, final = _needed(ordered, True)
     return Identities(
-        _digest("structure", ordered, _needed(ordered, True)[0]),
+        _digest("structure", ordered, structure),
         _digest("numbers", ordered, numbers),
         _digest("problem", ordered, _whole(ordered, numbers, final)),
     )
@@ -70,8 +70,10 @@ def identities(problem: Problem) -> Identities:
 def identity_at(problem: Problem, level: str) -> str:
     """One of the three identities, by its name in `LEVELS`; less work than all of them."""
     ordered = _ordered(problem)
-    colour, final = _needed(ordered, level == "structure_id")
-    if level == "problem_id":
+    structure, colour, final = _needed(ordered, level == "structure_id")
+    if level == "structure_id":
+        colour = structure
+    elif level == "problem_id":
         colour = _whole(ordered, colour, final)
     return _digest(level.removesuffix("_id"), ordered, colour)
 
@@ -109,56 +111,93 @@ def _digest(level: str, ordered: _Ordered, colour: int) -> str:
     return hashlib.blake2b(f"{level} {ordered.head}{size} {colour:x}".encode(), digest_size=16).hexdigest()
 
 
-def _needed(ordered: _Ordered, without_numbers: bool) -> tuple[int, list[int]]:
-    """The colours of the needed quantities, all together and singly."""
+def _needed(ordered: _Ordered, with_structure: bool) -> tuple[int, int, list[int]]:
+    """The colours of the needed quantities: all without numbers (if wanted), all with numbers, and each of the latter.
+
+    Both kinds are computed side by side, since going through the graph costs more than the products.
+    """
     prime = _PRIME
     nodes = ordered.nodes[: ordered.num_needed]
     asked = ordered.asked
-    below: list[int] = []
-    for _, operation, constant, parents, minus in nodes:
-        colour = _SHAPES[operation] if without_numbers else _colour_of(operation, constant)
+    shapes: list[int] = []
+    values: list[int] = []
+    for at, (_, operation, constant, parents, minus) in enumerate(nodes):
+        shape, value = _SHAPES[operation], _colour_of(operation, constant)
         if not parents:
-            below.append(colour + _ASKED if len(below) == asked else colour)
+            shapes.append(shape + _ASKED if at == asked else shape)
+            values.append(value + _ASKED if at == asked else value)
             continue
-        if operation is _NESTED:
-            product = 1
-            for pair in range(0, len(parents), 2):
-                count, rate = below[parents[pair]], below[parents[pair + 1]]
-                product = product * (_ADDED + (_COUNT + count) * (_RATE + rate)) % prime
-            colour += product
-        elif len(parents) == 1:
-            colour += below[parents[0]]
+        if len(parents) == 1:
+            value += values[parents[0]]
+            shape += shapes[parents[0]] if with_structure else 0
         else:
-            # a product, for sums of squares can be equal by chance where the numbers are made by one rule
-            product = _ADDED + below[parents[0]]
-            added = len(parents) - minus
-            for number in range(1, len(parents)):
-                role = _ADDED if number < added else _SUBTRACTED
-                product = product * (role + below[parents[number]]) % prime
-            colour += product
-        below.append(colour * colour % prime)
-    uses = [0] * len(nodes)  # 0 where there is none yet, then a product
-    uses[ordered.top] = _TOP
-    uses[asked] = (uses[asked] or 1) * _ASKED % prime
-    total = 1
+            shape_group, value_group = _group(operation, parents, minus, shapes, values, with_structure)
+            value += value_group
+            shape += shape_group
+        values.append(value * value % prime)
+        if with_structure:
+            shapes.append(shape * shape % prime)
+    shape_uses, value_uses = [0] * len(nodes), [0] * len(nodes)  # 0 where there is none yet, then a product
+    for uses in (shape_uses, value_uses):
+        uses[ordered.top] = _TOP
+        uses[asked] = (uses[asked] or 1) * _ASKED % prime
+    structure = numbers = 1
+    shape_term = 0
     for at in range(len(nodes) - 1, -1, -1):
-        colour = (below[at] + _USED) * (uses[at] + _USES) % prime
-        below[at] = colour
-        term = _ADDED + colour
-        total = total * term % prime
+        value = (values[at] + _USED) * (value_uses[at] + _USES) % prime
+        values[at] = value
+        value_term = _ADDED + value
+        numbers = numbers * value_term % prime
+        shape = 0
+        if with_structure:
+            shape = (shapes[at] + _USED) * (shape_uses[at] + _USES) % prime
+            shape_term = _ADDED + shape
+            structure = structure * shape_term % prime
         _, operation, _, parents, minus = nodes[at]
-        if minus or operation is _NESTED:
-            added = len(parents) - minus
-            for number, parent in enumerate(parents):
+        is_plain = not minus and operation is not _NESTED
+        for number, parent in enumerate(parents):
+            if not is_plain:
                 if minus:
-                    term = colour + (_ADDED if number < added else _SUBTRACTED)
+                    role = _ADDED if number < len(parents) - minus else _SUBTRACTED
                 else:
-                    term = colour + (_RATE if number % 2 else _COUNT)
-                uses[parent] = uses[parent] * term % prime if uses[parent] else term
-        else:
-            for parent in parents:
-                uses[parent] = uses[parent] * term % prime if uses[parent] else term
-    return total, below
+                    role = _RATE if number % 2 else _COUNT
+                shape_term, value_term = role + shape, role + value
+            if value_uses[parent]:
+                value_uses[parent] = value_uses[parent] * value_term % prime
+                shape_uses[parent] = shape_uses[parent] * shape_term % prime
+            else:
+                value_uses[parent], shape_uses[parent] = value_term, shape_term
+    return structure, numbers, values
+
+
+def _group(
+    operation: Operation,
+    parents: Sequence[int],
+    minus: int,
+    shapes: Sequence[int],
+    values: Sequence[int],
+    with_structure: bool,
+) -> tuple[int, int]:
+    """What two or more parents add to the colours of a definition, without numbers and with them.
+
+    They give a product: sums of squares can be equal by chance where the numbers are made by one rule.
+    """
+    prime = _PRIME
+    shape = value = 1
+    if operation is _NESTED:
+        for pair in range(0, len(parents), 2):
+            one, other = parents[pair], parents[pair + 1]
+            value = value * (_ADDED + (_COUNT + values[one]) * (_RATE + values[other])) % prime
+            if with_structure:
+                shape = shape * (_ADDED + (_COUNT + shapes[one]) * (_RATE + shapes[other])) % prime
+        return shape, value
+    added = len(parents) - minus
+    for number, parent in enumerate(parents):
+        role = _ADDED if number < added else _SUBTRACTED
+        value = value * (role + values[parent]) % prime
+        if with_structure:
+            shape = shape * (role + shapes[parent]) % prime
+    return shape, value
 
 
 def _distractors(nodes: Sequence[Node], final: list[int]) -> int:
