@@ -24,6 +24,8 @@ from gsm_lab.files import sha256_of, write_json
 MANIFEST, PROGRESS = "manifest.json", "progress"
 _SETTINGS = "settings.json"
 MOST_DIFFERENCES = 8
+MOST_SHOWN = 60
+"""Characters of a setting that a message shows."""
 Part = tuple[int, int]
 """(i, N): every N-th shard from shard i on, for the i-th of N machines; i counts from 0."""
 Record = dict[str, Any]
@@ -206,7 +208,15 @@ def differences(there: Any, asked: Any, name: str = "") -> Iterator[str]:
         for key in [*there, *(key for key in asked if key not in there)]:
             yield from differences(there.get(key), asked.get(key), f"{name}.{key}" if name else str(key))
     elif there != asked:
-        yield f"{name}: {there} there, {asked} asked"
+        yield f"{name}: {_shown(there)} there, {_shown(asked)} asked"
+
+
+def _shown(value: Any) -> str:
+    """A setting in a message: in full if it is short, else how long it is, or how it begins."""
+    text = str(value)
+    if len(text) <= MOST_SHOWN:
+        return text
+    return f"{len(value)} entries" if isinstance(value, list | dict) else f"{text[:MOST_SHOWN]}..."
 
 
 def _strangers(folder: Path) -> Iterator[Path]:

@@ -298,3 +298,8 @@ def copied(folder: Path, tmp_path: Path) -> Path:
             (copy / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
             (copy / path.relative_to(folder)).write_bytes(path.read_bytes())
     return copy
+
+
+def test_a_long_difference_is_told_by_its_length():
+    (told,) = differences({"slices": [{"op": number} for number in range(18)]}, {"slices": [{"op": 1}] * 20})
+    assert told == "slices: 18 entries there, 20 entries asked"
