@@ -65,10 +65,12 @@ print(json.dumps({split: list(rows["problem_id"]) for split, rows in loaded.item
 
 def test_datasets_loads_the_folder_by_its_card_split_by_split(folder, exercises, tmp_path):
     """In a process of its own, for it reads its settings when it is imported; without network."""
-    pytest.importorskip("datasets")
+    pytest.importorskip("datasets.load")  # a folder of data sets may be called "datasets", too
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "HF_DATASETS_OFFLINE": "1"}
     command = [sys.executable, "-c", LOAD, str(folder), str(tmp_path / "cache")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     identities = [exercise.problem_id for exercise in exercises]
     assert json.loads(done.stdout.splitlines()[-1]) == {"pretrain": identities[:30], "test": identities[30:]}
