@@ -96,14 +96,6 @@ class Template:
         """The template with the ten places and ten items that every context has, if it has them."""
         return _limited(self, min(PLACES, len(self.places)), min(ITEMS, len(self.items)))
 
-    def name(self, quantity: Quantity) -> str:
-        """The quantity as facts call it."""
-        return self.names[quantity]
-
-    def short_name(self, quantity: Quantity) -> str:
-        """The quantity as solutions call it."""
-        return self.short_names[quantity]
-
     @cached_property
     def names(self) -> "_Names":
         """The names that facts use, by quantity."""
