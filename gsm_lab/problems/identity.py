@@ -2,7 +2,7 @@
 
 Every quantity gets a colour from its definition and the colours of its parents, then another one from that and the
 colours of what uses it. Colours are numbers modulo a prime; those of definitions are cryptographic hashes, and a colour
-is a polynomial in them, so that different unfoldings collide as seldom as random numbers of 127 bits do. What is equal
+is a polynomial in them, so that different unfoldings collide as seldom as random numbers of 89 bits do. What is equal
 up to names has the same identity always. Two problems that differ only in ways that the two passes cannot see would
 share one, which keeps splits safe; the tests compare with exact isomorphism.
 
@@ -18,7 +18,7 @@ from gsm_lab.problems.graph import Node, Operation
 from gsm_lab.problems.problem import Problem
 
 LEVELS = ("structure_id", "numbers_id", "problem_id")
-_PRIME = 2**127 - 1
+_PRIME = 2**89 - 1
 _NESTED = Operation.NESTED_TOTAL
 
 

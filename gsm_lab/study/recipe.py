@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gsm_lab.errors import RecipeError
 from gsm_lab.problems import ProblemSpec, Style, rewards
 
-INSTRUMENT = 3
+INSTRUMENT = 4
 """Counts changes of the code that change problems, grades or weights; part of every identity. `tests/study/
 test_instrument.py` fails when it has to be raised."""
 

@@ -27,8 +27,8 @@ TASK = Task(
     width=(0, 2),
     composites=0.0,
     operations=("add",),
-    constants=(0, 2),
-    modulus=3,
+    constants=(0, 3),
+    modulus=4,
     sentence_order="computation",
 )
 SCALE = Scale(layers=1, width=32, heads=2, kv_heads=1, ffn=64, max_positions=128)
