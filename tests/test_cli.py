@@ -119,7 +119,7 @@ def test_a_data_set_is_generated_shown_and_graded(tmp_path):
     predictions.write_text("".join(json.dumps(line) + "\n" for line in lines))
     graded = in_process("grade", folder, predictions, "--output", grades)
     assert graded.code == 0
-    header, _, *rows = graded.out.splitlines()
+    header, _, *rows = graded.out.split("\n\n")[0].splitlines()
     assert header.split()[1:3] == ["pass@1", "pass@2"]
     assert [row.split()[0] for row in rows] == ["4", "5", "6", "7", "8"]
     assert all(row.split()[1] == "0.500" and row.split()[4] == "1.000" for row in rows)

@@ -6,8 +6,9 @@ refuse_stale_modules()
 
 from gsm_lab.problems import rewards
 from gsm_lab.problems.draw import check_spec, draw_counted, draw_problem
+from gsm_lab.problems.examine import examine
 from gsm_lab.problems.exercise import Exercise
-from gsm_lab.problems.grade import Grade, Verdict, grade
+from gsm_lab.problems.grade import grade
 from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Quantity
 from gsm_lab.problems.gsm_infinite import ForeignProblem, parse_gsm_infinite, read_gsm_infinite
 from gsm_lab.problems.identity import LEVELS, Identities, identities, identity_at, problem_id
@@ -19,19 +20,24 @@ from gsm_lab.problems.render import render
 from gsm_lab.problems.spec import MOST_OP, ProblemSpec
 from gsm_lab.problems.style import Style
 from gsm_lab.problems.template import DISTANCES, Template, known_contexts, known_frames, load_template, read_template
+from gsm_lab.problems.verdicts import ERRORS, Examination, Finding, Grade, Mark, Verdict
 from gsm_lab.problems.vocabulary import faults
 
 __all__ = [
     "DISTANCES",
+    "ERRORS",
     "LEVELS",
     "MOST_OP",
     "MUTATIONS",
     "DependencyGraph",
+    "Examination",
     "Exercise",
+    "Finding",
     "ForeignProblem",
     "Grade",
     "Identities",
     "Linear",
+    "Mark",
     "Node",
     "Operation",
     "Problem",
@@ -44,6 +50,7 @@ __all__ = [
     "compiled_modules",
     "draw_counted",
     "draw_problem",
+    "examine",
     "faults",
     "grade",
     "identities",

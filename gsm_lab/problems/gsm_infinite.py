@@ -1,7 +1,8 @@
 """Reads problems that GSM-Infinite wrote: their text into our graph, so that our instrument can grade answers to them.
 
 Source of the format: GSM-Infinite, arXiv:2502.05252, its flat problems ("medium"); averages ("hard") are refused as
-sentences of no known pattern. Text and question alone make the graph; of the solution, only its answer is read.
+sentences of no known pattern. Text and question alone make the graph; of the solution, only its answer is read. An
+exercise made of it has the grammar of our English frames, whose steps read as theirs: "Define X as v; so v = 3."
 """
 
 import json
@@ -13,9 +14,14 @@ from types import UnionType
 from typing import Any, NamedTuple
 
 from gsm_lab.errors import DataError
-from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Quantity
+from gsm_lab.problems.exercise import Exercise
+from gsm_lab.problems.graph import IMPLICIT, DependencyGraph, Linear, Node, Operation, Quantity
 from gsm_lab.problems.measures import linear_form
 from gsm_lab.problems.problem import Problem
+from gsm_lab.problems.solution import write_solution
+from gsm_lab.problems.style import Style
+from gsm_lab.problems.template import load_template
+from gsm_lab.problems.trace import VARIABLES
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,14 @@ class ForeignProblem:
     """"forward" or "reverse"."""
     template: str
     prompt: str
+    solution: str
+    """The file's own."""
     stated_answer: int
     """The last answer in the file's own solution; `problem.answer` is what the text says."""
     names: tuple[str, ...]
     """How its solutions call each quantity of the graph, in the graph's order; empty without a problem."""
+    sentences: tuple[int, ...]
+    """The quantities of the graph that the text defines, in the order of its sentences."""
     problem: Problem | None
     """None if the text does not settle the answer."""
     reason: str | None
@@ -40,6 +50,35 @@ class ForeignProblem:
     dropped: tuple[str, ...]
     """Distractors left out, for no graph of ours has such: they are undefined, circular, contradictory or negative, or
     rest on one that is. The answer does not depend on them."""
+
+    def exercise(self) -> Exercise:
+        """What grading needs; its gold solution is ours, written from the graph.
+
+        Raises:
+            DataError: there is no problem, or one of more quantities than there are letters.
+        """
+        if self.problem is None:
+            raise DataError(f"problem {self.id} cannot be graded: {self.reason}. Leave it out.")
+        if len(self.problem.needed) > len(VARIABLES):
+            raise DataError(
+                f"problem {self.id} needs {len(self.problem.needed)} quantities, and solutions have {len(VARIABLES)} "
+                f"letters for them: leave it out."
+            )
+        grammar, style = load_template(frames=_FRAMES).grammar, Style()
+        letters = [""] * len(self.names)
+        for letter, place in zip(VARIABLES, self.problem.needed, strict=False):
+            letters[place] = letter
+        return Exercise(
+            problem=self.problem,
+            context=self.template,
+            frames=_FRAMES,
+            style=style,
+            names=self.names,
+            sentences=self.sentences,
+            grammar=grammar,
+            prompt=self.prompt,
+            completion=write_solution(self.problem, self.names, letters, grammar, style),
+        )
 
 
 class _Definition(NamedTuple):
@@ -65,6 +104,7 @@ _FIELDS: dict[str, type | UnionType] = {
     **dict.fromkeys(("mode", "template", "problem", "question", "solution"), str),
 }
 _MODES = {"forward": "forward", "normalforward": "forward", "reverse": "reverse", "forwardreverse": "reverse"}
+_FRAMES = "english"
 _TOTAL = "total number of "
 _SHORT = r"(?:(?! in ).)+ in (?:(?! in ).)+"  # item, place
 _NAME = re.compile(rf"the (?:number of (?P<item>{_SHORT})|(?P<total>{_TOTAL}{_SHORT}))")
@@ -136,8 +176,10 @@ def parse_gsm_infinite(row: Mapping[str, Any]) -> ForeignProblem:
         mode=mode,
         template=row["template"],
         prompt=f"{row['problem'].strip()} {row['question'].strip()}",
+        solution=row["solution"],
         stated_answer=stated_answer,
         names=names,
+        sentences=() if problem is None else _sentences(row["problem"].strip(), problem, names),
         problem=problem,
         reason=reason,
         dropped=() if problem is None else tuple(name for name in stated if name not in names),
@@ -207,6 +249,15 @@ def _read_text(text: str, asked: str) -> _Stated:
     stated.setdefault(asked, [])
     _add_totals(stated)
     return stated
+
+
+def _sentences(text: str, problem: Problem, names: tuple[str, ...]) -> tuple[int, ...]:
+    """The quantities that a text defines, in the order of its sentences; one that tells a total's number does not."""
+    place_of = {name: place for place, name in enumerate(names)}
+    facts = [match for match in map(_FACT.fullmatch, _FACT_END.split(text.removesuffix("."))) if match]
+    told = dict.fromkeys(place_of.get(_short_name(f"the {match['name']}", match[0])) for match in facts)
+    nodes = problem.graph.nodes
+    return tuple(place for place in told if place is not None and nodes[place].operation not in IMPLICIT)
 
 
 def _read_definition(text: str, sentence: str) -> _Definition:

@@ -143,7 +143,7 @@ def write_solution(
                 texts.append(step(names[place], variables[place], chain))
             else:
                 texts += _with_extras(names[place], variables[place], chain, None, grammar, style, extras)
-        texts += _equation_texts(problem, forms[problem.top], names, letter, grammar)
+        texts += equation_texts(problem, forms[problem.top], names, letter, grammar)
     if style.form == "think":
         return f" {THINK} {joiner.join(texts)} {END_THINK} {ANSWER} {answer} {END_ANSWER}"
     texts.append(grammar.answer.format(value=answer))
@@ -201,7 +201,7 @@ def chain_text(node: Node, variables: Sequence[str], values: Sequence[int], modu
     return " = ".join(links)
 
 
-def _symbols(node: Node, variables: Sequence[str]) -> str:
+def definition_text(node: Node, variables: Sequence[str]) -> str:
     """A definition in the given names of quantities, as `write_expression` would write it."""
     _, operation, constant, parents, minus = node
     if operation is _NESTED:
@@ -272,13 +272,13 @@ def _with_extras(
         texts += [grammar.write_step(name, variable, " = ".join([*links, str(wrong)])), grammar.retract]
     texts.append(right)
     if rng.random() < style.checks:
-        check = _check(links[-1] if links else "", int(value), modulus)
+        check = last_check(links[-1] if links else "", int(value), modulus)
         if check is not None:
             texts.append(grammar.check.format(equation=check))
     return texts
 
 
-def _check(last_link: str, value: int, modulus: int | None) -> str | None:
+def last_check(last_link: str, value: int, modulus: int | None) -> str | None:
     """The last calculation done backwards, `7 - 4 = 3` for `3 + 4 = 7`; None where that cannot be."""
     parts = last_link.split(" ")
     if len(parts) != 3:
@@ -311,7 +311,7 @@ def form_chain_text(node: Node, variables: Sequence[str], forms: Sequence[Linear
     if len(known) == 1 and constant is None:
         symbol, text = variables[parents[0]], form_text(known[0], letter)
         return symbol if symbol == text else f"{symbol} = {text}"
-    symbols = _symbols(node, variables)
+    symbols = definition_text(node, variables)
     if operation is _NESTED:
         pairs = list(zip(known[::2], known[1::2], strict=True))
         products = [Linear(one.a * two.b + two.a * one.b, one.b * two.b) for one, two in pairs]
@@ -383,7 +383,7 @@ def _around_form(operation: Operation, constant: int, form: Linear, letter: str)
     return f"{_factor(form, letter)} / {constant}"
 
 
-def _equation_texts(
+def equation_texts(
     problem: Problem, form: Linear | None, names: Sequence[str], letter: str, grammar: TraceGrammar
 ) -> list[str]:
     """The given value set equal to its form, and the equation solved: one calculation a statement."""

@@ -24,6 +24,7 @@ import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property, lru_cache
 
 from gsm_lab.errors import TemplateError
@@ -62,8 +63,8 @@ class Binary:
     right: "Expression"
 
 
-Expression = int | str | Binary
-"""A number, a name, or two expressions joined."""
+Expression = int | Fraction | str | Binary
+"""A number, a name, or two expressions joined; the grammar itself knows whole numbers only."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,9 @@ class Retract:
 
 @dataclass(frozen=True)
 class Answer:
-    """The last word; None where it is not a whole number."""
+    """The last word; None where it is no number."""
 
-    value: int | None
+    value: int | Fraction | None
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,14 @@ class Malformed:
     text: str
 
 
-Statement = Plan | Step | Unknown | Given | Solve | Check | Retract | Answer | Malformed
+@dataclass(frozen=True)
+class Prose:
+    """Words without numbers or equations; the grammar has none."""
+
+    text: str
+
+
+Statement = Prose | Plan | Step | Unknown | Given | Solve | Check | Retract | Answer | Malformed
 
 
 def slots_in(name: str, pattern: str) -> set[str]:
@@ -204,6 +212,11 @@ class TraceGrammar:
         """Puts `n, v` into the pattern of an unknown."""
         return self._writer(self.unknown)
 
+    @cached_property
+    def literal_patterns(self) -> "LiteralPatterns":
+        """What reads its steps, plans and unknowns."""
+        return _literal_patterns(self)
+
     def _writer(self, pattern: str) -> "Writer":
         slots = {"{n}": "{0}", "{v}": "{1}", "{chain}": "{2}", "{expression}": "{2}"}
         for slot, place in slots.items():
@@ -256,7 +269,7 @@ def _write_statement(statement: Statement, grammar: TraceGrammar) -> str:
             return grammar.retract
         case Answer(value):
             return grammar.answer.format(value=value)
-        case Malformed(text):
+        case Malformed(text) | Prose(text):
             return text
 
 
@@ -287,9 +300,9 @@ def read_trace(text: str, grammar: TraceGrammar, form: str = "steps") -> list[St
         return None
     if form == "think":
         return _read_tags(text, grammar)
-    ends = _statement_ends(grammar.statement_end)
+    ends = statement_ends(grammar.statement_end)
     pieces = (" ".join(piece.split()) for piece in ends.split(text))
-    return [_read_statement(piece, grammar) for piece in pieces if piece]
+    return [read_statement(piece, grammar) for piece in pieces if piece]
 
 
 def _read_tags(text: str, grammar: TraceGrammar) -> list[Statement]:
@@ -303,11 +316,11 @@ def _read_tags(text: str, grammar: TraceGrammar) -> list[Statement]:
     assert inside is not None
     if outside.strip():
         inside.append(Malformed(outside.strip()[:200]))
-    return [*inside, Answer(_read_whole(text[places[2] + len(ANSWER) : places[3]].strip()))]
+    return [*inside, Answer(read_whole(text[places[2] + len(ANSWER) : places[3]].strip()))]
 
 
 @lru_cache(maxsize=64)
-def _statement_ends(mark: str) -> re.Pattern[str]:
+def statement_ends(mark: str) -> re.Pattern[str]:
     """The mark that ends a statement; a mark of ASCII only before a space, so that it may stand within a number."""
     return re.compile(re.escape(mark) + (r"(?=\s|$)" if mark.isascii() else ""))
 
@@ -351,83 +364,102 @@ def _readers(grammar: TraceGrammar) -> tuple[_Reader, ...]:
     return tuple(map(compiled, ("answer", "retract", "plan", "unknown", "given", "solve", "check", "step")))
 
 
-def _read_statement(text: str, grammar: TraceGrammar) -> Statement:
+@dataclass(frozen=True)
+class LiteralPatterns:
+    """What a step, a plan and an unknown look like, read as fast as can be; all of a chain is one group."""
+
+    step: re.Pattern[str]
+    plan: re.Pattern[str]
+    unknown: re.Pattern[str]
+
+
+@lru_cache(maxsize=64)
+def _literal_patterns(grammar: TraceGrammar) -> LiteralPatterns:
+    patterns = {reader.kind: reader.pattern for reader in _readers(grammar)}
+    return LiteralPatterns(patterns["step"], patterns["plan"], patterns["unknown"])
+
+
+def read_statement(text: str, grammar: TraceGrammar) -> Statement:
+    """One statement, its spaces single and the mark that ends it taken off."""
     for reader in _readers(grammar):
         if text.startswith(reader.head) and (found := reader.pattern.fullmatch(text)):
-            statement = _statement_of(reader.kind, found, grammar)
+            statement = statement_from(reader.kind, found.groupdict())
             if statement is not None:
                 return statement
     return Malformed(text)
 
 
-def _statement_of(kind: str, found: re.Match[str], grammar: TraceGrammar) -> Statement | None:
-    """The statement that a pattern found, or None if an expression in it is none."""
-    groups = found.groupdict()
-    name = (groups.get("n") or "").strip()
-    variable = groups.get("v") or name
-    chain = [read_expression(part) for part in (groups.get("chain") or groups.get("equation") or "").split("=")]
-    whole = tuple(part for part in chain if part is not None)
-    is_read = len(whole) == len(chain)
-    if kind == "step":
-        return Step(name, variable, whole) if is_read else None
-    if kind == "plan":
-        expression = read_expression(groups["expression"])
-        return None if expression is None else Plan(name, expression)
-    if kind == "unknown":
-        return Unknown(name, variable)
-    if kind == "answer":
-        return Answer(_read_whole(groups["value"].strip()))
-    if kind == "retract":
-        return Retract()
-    if not is_read or len(whole) < 2:
-        return None
-    if kind == "given":
-        return Given(name, _read_whole(groups["value"]), whole)
-    return Solve(whole) if kind == "solve" else Check(whole)
+Operand = Callable[[str], Expression | None]
 
 
-def read_expression(text: str) -> Expression | None:
-    """The tree of `2 * ( k + B )`, or None if the text is not an expression. Names may have several words."""
+def read_operand(token: str) -> Expression | None:
+    """A whole number or a name; a name may have several words."""
+    return read_whole(token) if token[0] in "0123456789" else token
+
+
+def read_expression(text: str, operand: Operand = read_operand) -> Expression | None:
+    """The tree of `2 * ( k + B )`, or None if the text is not an expression; `operand` reads what is between signs."""
     tokens = [token for piece in _SIGNS.split(text) if (token := piece.strip())]
     if not tokens or sum(token not in "()+-*/" for token in tokens) > MOST_OPERANDS:
         return None
-    value, end = _read_sum(tokens, 0, 0)
+    value, end = _read_sum(tokens, 0, 0, operand)
     return value if end == len(tokens) else None
 
 
-def _read_sum(tokens: list[str], at: int, depth: int) -> tuple[Expression | None, int]:
-    value, at = _read_product(tokens, at, depth)
+def _read_sum(tokens: list[str], at: int, depth: int, operand: Operand) -> tuple[Expression | None, int]:
+    value, at = _read_product(tokens, at, depth, operand)
     while value is not None and at < len(tokens) and tokens[at] in "+-":
-        right, end = _read_product(tokens, at + 1, depth)
+        right, end = _read_product(tokens, at + 1, depth, operand)
         value = None if right is None else Binary(tokens[at], value, right)
         at = end
     return value, at
 
 
-def _read_product(tokens: list[str], at: int, depth: int) -> tuple[Expression | None, int]:
-    value, at = _read_operand(tokens, at, depth)
+def _read_product(tokens: list[str], at: int, depth: int, operand: Operand) -> tuple[Expression | None, int]:
+    value, at = _read_factor(tokens, at, depth, operand)
     while value is not None and at < len(tokens) and tokens[at] in "*/":
-        right, end = _read_operand(tokens, at + 1, depth)
+        right, end = _read_factor(tokens, at + 1, depth, operand)
         value = None if right is None else Binary(tokens[at], value, right)
         at = end
     return value, at
 
 
-def _read_operand(tokens: list[str], at: int, depth: int) -> tuple[Expression | None, int]:
+def _read_factor(tokens: list[str], at: int, depth: int, operand: Operand) -> tuple[Expression | None, int]:
     if at >= len(tokens) or depth > MOST_DEPTH:
         return None, at
     token = tokens[at]
     if token == "(":
-        value, at = _read_sum(tokens, at + 1, depth + 1)
+        value, at = _read_sum(tokens, at + 1, depth + 1, operand)
         return (value, at + 1) if at < len(tokens) and tokens[at] == ")" else (None, at)
-    if token in ")+-*/":
-        return None, at
-    if token[0] in "0123456789":
-        return _read_whole(token), at + 1
-    return token, at + 1
+    return (None, at) if token in ")+-*/" else (operand(token), at + 1)
 
 
-def _read_whole(token: str) -> int | None:
+def statement_from(kind: str, slots: Mapping[str, str | None], operand: Operand = read_operand) -> Statement | None:
+    """The statement of that kind with these texts in its slots, or None if an expression or a number in it is none."""
+    name = (slots.get("n") or "").strip()
+    variable = slots.get("v") or name
+    parts = (slots.get("chain") or slots.get("equation") or "").split("=")
+    chain = tuple([part for text in parts if (part := read_expression(text, operand)) is not None])
+    is_read = len(chain) == len(parts)
+    if kind == "step":
+        return Step(name, variable, chain) if is_read else None
+    if kind == "plan":
+        expression = read_expression(slots["expression"] or "", operand)
+        return None if expression is None else Plan(name, expression)
+    if kind == "unknown":
+        return Unknown(name, variable)
+    if kind == "answer":
+        return Answer(read_whole((slots["value"] or "").strip()))
+    if kind == "retract":
+        return Retract()
+    if not is_read or len(chain) < 2:
+        return None
+    if kind == "given":
+        return Given(name, read_whole(slots["value"] or ""), chain)
+    return Solve(chain) if kind == "solve" else Check(chain)
+
+
+def read_whole(token: str) -> int | None:
     """A whole number as people write it: ASCII digits, no sign, no zeros in front."""
     plain = token.isascii() and token.isdigit() and len(token) <= MOST_DIGITS
     return int(token) if plain and (token == "0" or token[0] != "0") else None
@@ -475,6 +507,8 @@ def linear_of(expression: Expression, forms: Mapping[str, Linear]) -> Linear | N
         return Linear(0, expression)
     if isinstance(expression, str):
         return forms.get(expression)
+    if isinstance(expression, Fraction):
+        return None
     left, right = linear_of(expression.left, forms), linear_of(expression.right, forms)
     if left is None or right is None:
         return None

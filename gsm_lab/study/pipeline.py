@@ -52,6 +52,8 @@ COLUMN_TYPES = {
     "completion": pa.string(),
 }
 """What is kept of every completion, in training and in tests."""
+REWARD_COLUMN = "reward_true"
+"""The reward of a rollout as it would be without noise; each term of the reward has a column, too."""
 
 
 def no_progress(name: str, done: int, total: int, figures: Mapping[str, Any]) -> None:
@@ -160,7 +162,7 @@ def _train(folder: StageFolder, on_progress: OnProgress, data_workers: int) -> N
         summary = reinforce(
             model,
             lambda step: prompts_of(stage, source, tokenizer, step),
-            reward_of(stage, tokenizer),
+            reward_of(recipe, folder.number, tokenizer),
             _reinforce_settings(recipe, stage, folder.number, tokenizer),
             folder.path,
             on_metrics=on_metrics,
@@ -250,11 +252,20 @@ def check_room(
         )
 
 
+@dataclass(frozen=True)
+class Posed:
+    """An exercise and its number: completions are compared within a number, also if two exercises are the same."""
+
+    index: int
+    """Its place in the stage's stream of problems."""
+    exercise: Exercise
+
+
 def prompts_of(stage: Reinforce, source: Curriculum, tokenizer: Tokenizer, step: int) -> list[Prompt]:
     """The prompts of one step; every step has new problems."""
     first = step * stage.prompts_per_step
-    exercises = [source.at(index) for index in range(first, first + stage.prompts_per_step)]
-    return [Prompt(tuple(tokenizer.encode(one.prompt)), one.problem_id, one) for one in exercises]
+    posed = [Posed(index, source.at(index)) for index in range(first, first + stage.prompts_per_step)]
+    return [Prompt(tuple(tokenizer.encode(one.exercise.prompt)), one.exercise.problem_id, one) for one in posed]
 
 
 @dataclass(frozen=True)
@@ -262,23 +273,45 @@ class RewardOf:
     """Decodes, grades and rewards completions."""
 
     tokenizer: Tokenizer
-    reward: rewards.Reward
+    composition: rewards.Composition
+    seed: int
+    """With `stage`, names the random streams of a verifier's noise."""
+    stage: str
 
     def __call__(self, completions: Sequence[tuple[object, tuple[int, ...], bool]]) -> list[Scored]:
-        return [self._score(exercise, ids, finished) for exercise, ids, finished in completions]
+        groups: dict[int, list[int]] = {}
+        attempts = []
+        for place, (posed, ids, finished) in enumerate(completions):
+            assert isinstance(posed, Posed)
+            group = groups.setdefault(posed.index, [])
+            attempts.append(self._attempt(posed, len(group), ids, finished))
+            group.append(place)
+        scored: dict[int, Scored] = {}
+        for group in groups.values():
+            members = [attempts[place] for place in group]
+            scores = self.composition.scores(members, self.seed, self.stage)
+            scored |= dict(zip(group, map(self._scored, members, scores), strict=True))
+        return [scored[place] for place in range(len(attempts))]
 
-    def _score(self, exercise: object, ids: tuple[int, ...], finished: bool) -> Scored:
-        assert isinstance(exercise, Exercise)
+    def _attempt(self, posed: Posed, sample: int, ids: tuple[int, ...], finished: bool) -> rewards.Attempt:
         text = self.tokenizer.decode(ids)
-        result = grade(exercise, text, finished)
-        columns = rollout_columns(exercise, text, result)
+        result = grade(posed.exercise, text, finished)
+        return rewards.Attempt(posed.exercise, text, len(ids), result, (posed.index, sample))
+
+    def _scored(self, attempt: rewards.Attempt, score: rewards.Score) -> Scored:
+        result = attempt.grade
+        columns = rollout_columns(attempt.exercise, attempt.text, result)
         typed = {name: pa.scalar(value, COLUMN_TYPES[name]) for name, value in columns.items()}
-        return Scored(self.reward(result), result.verdict.value, result.verified, typed)
+        typed[REWARD_COLUMN] = pa.scalar(score.reward_true, pa.float64())
+        typed |= {f"reward_{name}": pa.scalar(value, pa.float64()) for name, value in score.parts.items()}
+        return Scored(score.reward, result.verdict.value, result.verified, typed)
 
 
-def reward_of(stage: Reinforce, tokenizer: Tokenizer) -> RewardOf:
-    """The reward that a stage names."""
-    return RewardOf(tokenizer, rewards.named_reward(stage.reward, stage.alpha))
+def reward_of(recipe: Recipe, number: int, tokenizer: Tokenizer) -> RewardOf:
+    """The reward that stage `number`, one of reinforcement, names."""
+    stage = recipe.stages[number]
+    assert isinstance(stage, Reinforce)
+    return RewardOf(tokenizer, stage.composition, recipe.seed, f"stage {number}")
 
 
 def rollout_columns(exercise: Exercise, text: str, result: Grade) -> dict[str, Any]:

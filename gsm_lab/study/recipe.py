@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -208,6 +208,15 @@ class Supervised(Frozen):
     """Most positions that one jump leaves out."""
     optimization: Optimization
 
+    def identity(self) -> dict[str, Any]:
+        """What can change weights."""
+        return self.model_dump(mode="json", exclude={"name"})
+
+
+RewardTerm = Annotated[
+    rewards.LinearLength | rewards.GroupLength | rewards.Language | rewards.Format, Field(discriminator="kind")
+]
+
 
 class Reinforce(Frozen):
     """Reinforcement learning with verified rewards (GRPO)."""
@@ -225,8 +234,15 @@ class Reinforce(Frozen):
     max_new_tokens: int = Field(ge=1)
     temperature: float = Field(1.0, gt=0)
     reward: str = "strict"
+    """A name in `gsm_lab.problems.rewards`: outcome, process, mix, gated, strict, literal, format."""
     alpha: float = 0.5
     """Share of the outcome in rewards that mix it with the process."""
+    reward_terms: tuple[RewardTerm, ...] = ()
+    """What is added to the reward, each with its weight."""
+    reward_bounds: tuple[float, float] | None = None
+    """The least and the greatest reward."""
+    noise: rewards.Noise | None = None
+    """How the verifier of the training errs; what is reported as verified is true."""
     normaliser: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
     divide_by_std: bool = False
     clip_low: float = Field(0.2, gt=0)
@@ -235,9 +251,45 @@ class Reinforce(Frozen):
     optimization: Optimization
 
     @model_validator(mode="after")
-    def _reward_exists(self) -> Self:
-        rewards.named_reward(self.reward, self.alpha)
+    def _reward_is_possible(self) -> Self:
+        for term in self.composition.terms:
+            if isinstance(term, rewards.LinearLength) and term.free >= self.max_new_tokens:
+                raise ValueError(
+                    f"the length penalty begins after {term.free} tokens and max_new_tokens is {self.max_new_tokens}: "
+                    f"give it a lower `free`, or it never applies."
+                )
+        if self.noise is not None and not {*self.noise.contexts} <= {*self.blend.contexts}:
+            raise ValueError(
+                f"the noise is in the contexts {sorted(self.noise.contexts)}, the stage trains on "
+                f"{sorted(self.blend.contexts)}: name contexts of the stage."
+            )
         return self
+
+    @property
+    def composition(self) -> rewards.Composition:
+        """The reward with all that belongs to it."""
+        return rewards.Composition(
+            reward=self.reward,
+            alpha=self.alpha,
+            terms=self.reward_terms,
+            bounds=self.reward_bounds,
+            noise=self.noise,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What can change weights: settings of the reward only where they do something."""
+        value = self.model_dump(mode="json", exclude={"name", "alpha", "reward_terms", "reward_bounds", "noise"})
+        if rewards.REWARDS[self.reward].uses_alpha:
+            value["alpha"] = self.alpha
+        if terms := [asdict(term) for term in self.reward_terms if term.weight]:
+            value["reward_terms"] = terms
+        if self.reward_bounds is not None:
+            value["reward_bounds"] = self.reward_bounds
+        if self.noise is not None and self.noise.matters:
+            everywhere = {*self.noise.contexts} >= {*self.blend.contexts}
+            contexts = [] if everywhere else sorted({*self.noise.contexts})
+            value["noise"] = asdict(self.noise) | {"contexts": contexts}
+        return value
 
 
 Stage = Annotated[Supervised | Reinforce, Field(discriminator="kind")]
@@ -308,7 +360,7 @@ class Recipe(Frozen):
             "files": self.task.files(),
             "scale": self.scale.model_dump(mode="json"),
             "micro_batch_tokens": self.micro_batch_tokens,
-            "stages": [stage.model_dump(mode="json", exclude={"name"}) for stage in self.stages[: number + 1]],
+            "stages": [stage.identity() for stage in self.stages[: number + 1]],
         }
 
     def until(self, number: int) -> "Recipe":

@@ -22,10 +22,12 @@ from gsm_lab.problems import (
     render,
     rewards,
 )
-from gsm_lab.problems.grade import ERRORS, _regroups
+from gsm_lab.problems.algebra import regroups
+from gsm_lab.problems.verdicts import ERRORS
 
 ONE_MODE = {"carried_slip": {"forward"}, "wrong_equation": {"reverse"}, "wrong_solving": {"reverse"}}
-ONE_MODE |= {"no_equation": {"reverse"}}
+ONE_MODE |= {"exchanged_constants": {"forward"}}
+ONE_MODE |= {kind: {"reverse"} for kind in ("no_equation", "wrong_given", "wrong_left_side", "wrong_form")}
 """Mutations that only one mode has a place for."""
 LIONS, OTTERS, OWLS = Quantity(0, 0), Quantity(0, 1), Quantity(1, 0)
 FRUIT = Problem(
@@ -78,7 +80,7 @@ def test_gold_is_correct_without_deviation(exercises):
 def test_law_3_every_class_of_wrong_step_is_caught(kind: str, exercises):
     rng = random.Random(kind)
     seen = [(exercise, mutated) for exercise, _ in exercises if (mutated := mutate(exercise, kind, rng)) is not None]
-    assert len(seen) > 80
+    assert len(seen) > 60
     for exercise, mutated in seen:
         assert mutated != exercise.completion
         assert not grade(exercise, mutated).verified, mutated
@@ -104,12 +106,14 @@ def test_mutations_that_keep_the_answer_are_luck(exercises):
         ("a 3 ; b 2 * a = 2 * 3 = 6 ; c b - a = 5 - 3 = 2 ; answer 2", {"wrong_operation", "wrong_value"}),
         ("a 3 ; b 2 + a = 2 + 3 = 5 ; c a - b = 5 - 3 = 2 ; answer 2", {"wrong_operand", "wrong_value"}),
         ("a 3 ; c b - a = 5 - 3 = 2 ; b 2 + a = 2 + 3 = 5 ; answer 2", {"used_before_defined"}),
-        ("a 3 ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"redefined"}),
+        ("a 4 ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"redefined", "wrong_value"}),
+        ("a 3 ; a 4 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"redefined", "wrong_value"}),
         ("a 3 ; b 2 + a = 2 + 3 = 5 ; answer 2", {"missing"}),
         ("a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 9 - 7 = 2 ; answer 2", {"wrong_value"}),
         ("a 3 ; b 2 + a = 2 + 3 = 9 - 4 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"false_arithmetic"}),
         ("lion 3 ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"unknown"}),
-        ("so ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"malformed"}),
+        ("so 3 ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"unknown"}),
+        ("= 3 ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"malformed"}),
         ("find b 2 + c ; a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", {"wrong_operand"}),
     ],
 )
@@ -126,7 +130,7 @@ def test_a_right_answer_by_a_wrong_step_is_luck(owls: Exercise, text: str, count
     [
         ("a 3 ; b 2 + a = 2 + 3 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", ()),
         ("a 3 ; b a + 2 = 3 + 2 = 5 ; c b - a = 5 - 3 = 2 ; answer 2", ("terms in another order",)),
-        ("a 3 ; b 2 + a = 5 ; c b - a = 2 ; answer 2", ("numbers not put in before calculating",)),
+        ("a 3 ; b 2 + a = 5 ; c b - a = 2 ; answer 2", ("several calculations at once",)),
     ],
 )
 def test_what_a_fair_teacher_accepts_is_correct_and_named(owls: Exercise, text: str, deviation: tuple[str, ...]):
@@ -193,7 +197,7 @@ def test_groups_of_a_sum_agree_with_brute_force(modulus: int | None):
         for size in range(1, len(terms) + 1):
             tried = {tuple(sorted(rng.randint(0, 9) for _ in range(size))) for _ in range(20)} | reached
             for later in tried:
-                assert _regroups(list(later), terms, modulus) == (later in reached), (later, terms)
+                assert regroups(list(later), terms, modulus) == (later in reached), (later, terms)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +208,8 @@ def test_groups_of_a_sum_agree_with_brute_force(modulus: int | None):
         ("answer 2 ; answer 3", Verdict.WRONG),
         ("answer 3 ; answer 2", Verdict.LUCKY),
         ("answer two", Verdict.UNREADABLE),
-        ("answer 2.0", Verdict.UNREADABLE),
+        ("answer 2.0", Verdict.LUCKY),
+        ("answer 2.9", Verdict.WRONG),
         ("answer 02", Verdict.UNREADABLE),
         ("answer ( 2 )", Verdict.UNREADABLE),
         ("", Verdict.UNREADABLE),
@@ -259,7 +264,7 @@ def test_what_is_taken_back_counts_neither_for_nor_against(owls: Exercise, text:
     assert result.answer_correct
     assert errors_of(result) == counted
     assert result.verified is (not counted)
-    assert bool(result.retracted) is ("takes a step back" in result.deviation)
+    assert result.deviation == ()
 
 
 def errors_of(result) -> set[str]:
@@ -273,8 +278,10 @@ def errors_of(result) -> set[str]:
         ("2 * 3 = 6", set()),
         ("7 = 3 + 4 = 9 - 2", set()),
         ("5 - 3 = 3", {"false_arithmetic"}),
-        ("5 / 2 = 2", {"malformed"}),
-        ("b - a = 2", {"malformed"}),
+        ("5 / 2 = 2", {"false_arithmetic"}),
+        ("b - a = 2", set()),
+        ("b - a = 3", {"false_arithmetic"}),
+        ("b - c = 3", {"malformed"}),
         ("5", {"malformed"}),
         ("5 = ", {"malformed"}),
         ("- 5 = - 5", {"malformed"}),
@@ -298,7 +305,7 @@ def test_what_is_not_needed_must_still_be_true():
 
     fine = graded("d 2 * a = 2 * 3 = 6")
     assert fine.verified
-    assert (fine.extra, fine.deviation) == (1, ("computes a quantity that is not needed",))
+    assert (fine.extra, fine.deviation) == (1, ("a quantity that is not needed",))
     for middle in ("d 2 * a = 2 * 3 = 7", "d 2 * a = 2 * 4 = 8", "d 6", "d 2 * b = 2 * 5 = 10", "d 2 * a"):
         assert graded(middle).verdict is Verdict.LUCKY
 
@@ -315,7 +322,9 @@ def test_what_is_not_needed_must_still_be_true():
         ("<think> {steps} </think> <answer> 2 </answer> <answer> 2 </answer>", Verdict.UNREADABLE),
         ("<think> {steps} <answer> 2 </answer> </think>", Verdict.UNREADABLE),
         ("<answer> 2 </answer> <think> {steps} </think>", Verdict.UNREADABLE),
-        ("{steps} answer 2", Verdict.UNREADABLE),
+        ("{steps} answer 2", Verdict.CORRECT),
+        ("{steps} </think> answer 2", Verdict.UNREADABLE),
+        ("<think> {steps} </think> <answer> 2", Verdict.CORRECT),
         ("<think> {steps} </think> <answer> two </answer>", Verdict.UNREADABLE),
     ],
 )

@@ -19,7 +19,7 @@ from gsm_lab.problems import (
     load_template,
     render,
 )
-from gsm_lab.problems.grade import ERRORS
+from gsm_lab.problems.verdicts import ERRORS
 
 A, B, C, D = Quantity(0, 0), Quantity(0, 1), Quantity(1, 0), Quantity(1, 1)
 UNKNOWN = Node(A, Operation.CONSTANT, 4)

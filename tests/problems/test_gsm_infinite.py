@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gsm_lab.errors import DataError
+from gsm_lab.problems import Exercise, grade
 from gsm_lab.problems.graph import Operation
 from gsm_lab.problems.gsm_infinite import ForeignProblem, parse_gsm_infinite, read_gsm_infinite
 
@@ -91,6 +92,63 @@ def test_a_problem_keeps_what_its_file_says_of_it():
         "kite in New Shop. How many red kite does Tall Shop have?"
     )
     assert foreign.names == ("red kite in New Shop", "red kite in Tall Shop")
+
+
+# Exercises: what grading needs, in the names of the file's own solutions.
+
+
+def test_an_exercise_takes_solutions_as_the_file_words_them():
+    foreign = forward(
+        OLD,
+        "The number of tin drum in Old Shop equals 3 times the number of red kite in Old Shop",
+        question="What is the total number of toys in Old Shop?",
+    )
+    exercise = foreign.exercise()
+    solution = (
+        "Define red kite in Old Shop as k; so k = 2. Define tin drum in Old Shop as D; so D = 3 * k = 3 * 2 = 6. "
+        "Define total number of toys in Old Shop as t; so t = {terms} = 8. Answer: 8."
+    )
+    assert grade(exercise, solution.format(terms="k + D = 2 + 6")).verified
+    assert not grade(exercise, solution.format(terms="k + k = 2 + 2")).verified
+    assert (exercise.context, exercise.frames, exercise.prompt) == ("toys_in_shops", "english", foreign.prompt)
+    assert exercise.asked_name == "total number of toys in Old Shop"
+    assert foreign.solution == row([OLD], HOW_MANY)["solution"]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        forward(OLD, "The number of red kite in Tall Shop equals 3 plus the number of red kite in Old Shop"),
+        reverse("The number of red kite in Old Shop equals 3 times the number of tin drum in Old Shop",
+                "The total number of toys in Old Shop equals 12", answer=3),
+    ],
+    ids=["forward", "reverse"],
+)  # fmt: skip
+def test_the_gold_solution_of_an_exercise_is_right_and_it_survives_json(foreign):
+    exercise = foreign.exercise()
+    assert grade(exercise, exercise.completion).literal
+    assert Exercise.from_dict(json.loads(json.dumps(exercise.to_dict()))) == exercise
+
+
+def test_sentences_are_in_the_order_of_the_text_and_a_told_total_is_none():
+    foreign = reverse(
+        "The total number of toys in Old Shop equals 12",
+        "The number of red kite in Old Shop equals 3 plus the number of yo-yo in Far Shop",
+        "The number of yo-yo in Far Shop equals 2",
+    )
+    exercise = foreign.exercise()
+    assert [exercise.names[place] for place in exercise.sentences] == [
+        "tin drum in Old Shop",
+        "red kite in Old Shop",
+        "yo-yo in Far Shop",
+    ]
+    assert exercise.disorder == 1.0  # of the one pair: yo-yos are told after what is computed from them
+
+
+def test_a_problem_that_is_not_settled_makes_no_exercise():
+    foreign = forward("The number of red kite in Tall Shop equals the number of yo-yo in Old Shop")
+    with pytest.raises(DataError, match="problem 7 cannot be graded: the text never says how many yo-yo in Old Shop"):
+        foreign.exercise()
 
 
 def test_the_last_stated_answer_counts():
@@ -373,5 +431,7 @@ def test_a_real_sample_is_solved_but_for_its_lost_premises():
             continue
         assert answer_of(foreign) == foreign.stated_answer, foreign.id
         assert foreign.problem.op == foreign.op, foreign.id
+        exercise = foreign.exercise()
+        assert grade(exercise, exercise.completion).literal, foreign.id
         needed = {foreign.names[place] for place in foreign.problem.needed}
         assert needed == set(re.findall(r"Define (.+?) as \w;", given["solution"])), foreign.id

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from gsm_lab.errors import RecipeError
+from gsm_lab.problems import rewards
 from gsm_lab.study import (
     Blend,
     Evaluation,
@@ -65,7 +66,7 @@ def changed(recipe: Recipe, path: str, value: object) -> Recipe:
 def test_the_identity_of_a_recipe_is_pinned():
     # Another number here means that every run on every disk is foreign from now on. If that is meant (a new field that
     # changes weights, a new INSTRUMENT), renew both with: print(RECIPE.stage_id(0), RECIPE.id, RECIPE.evaluation.id)
-    assert (RECIPE.stage_id(0), RECIPE.id) == ("4a90e99b62326169", "0cd15d95696f9e4e")
+    assert (RECIPE.stage_id(0), RECIPE.id) == ("4a90e99b62326169", "fc87d2a11e25684e")
     assert RECIPE.evaluation.id == "e99f4962e0"
 
 
@@ -134,7 +135,9 @@ CHANGES_WEIGHTS = {
     "stages.1.max_new_tokens": 65,
     "stages.1.temperature": 0.9,
     "stages.1.reward": "mix",
-    "stages.1.alpha": 0.25,
+    "stages.1.reward_terms": ({"kind": "group_length", "weight": 0.5},),
+    "stages.1.reward_bounds": (-1.0, 1.0),
+    "stages.1.noise": {"false_positives": 0.1},
     "stages.1.normaliser": "constant",
     "stages.1.divide_by_std": True,
     "stages.1.clip_low": 0.1,
@@ -146,6 +149,7 @@ CHANGES_NO_WEIGHTS = {
     "name": "another",
     "stages.0.name": "another",
     "stages.1.name": "another",
+    "stages.1.alpha": 0.25,  # the reward is strict: below
     "evaluation": Evaluation(ops=(9,), contexts=("school",), problems_per_op=1, samples=1, seed=5).model_dump(),
     "save_every": 1,
 }
@@ -181,6 +185,91 @@ def test_distractors_and_mode_change_the_identity_too():
     assert changed(recipe, "task.distractors", (1, 1)).id != recipe.id
     recipe = changed(RECIPE, "task.modulus", None)
     assert changed(recipe, "task.mode", "reverse").id != recipe.id
+
+
+def rewarded(**settings) -> Recipe:
+    """The recipe with these settings of its reward."""
+    return changed(RECIPE, "stages", [BASE.model_dump(), {**RL.model_dump(), **settings}])
+
+
+def test_settings_of_a_reward_are_in_the_identity_where_they_do_something():
+    assert rewarded(alpha=0.25).id == RECIPE.id
+    assert rewarded(reward="mix", alpha=0.25).id != rewarded(reward="mix").id
+    assert rewarded(reward="gated", alpha=0.25).id != rewarded(reward="gated").id
+    assert rewarded(reward_terms=[{"kind": "format", "weight": 0}]).id == RECIPE.id
+    assert rewarded(reward_terms=[{"kind": "format", "weight": 0.1}]).id != RECIPE.id
+    assert rewarded(noise={"tied_to": "problem", "corrected": True}).id == RECIPE.id
+
+
+def test_all_of_a_noise_that_errs_is_in_the_identity():
+    noises = [
+        {"false_positives": 0.1},
+        {"false_negatives": 0.1},
+        {"false_positives": 0.1, "false_negatives": 0.1},
+        {"false_positives": 0.1, "tied_to": "problem"},
+        {"false_positives": 0.1, "tied_to": "template"},
+        {"false_positives": 0.1, "corrected": True},
+    ]
+    assert len({rewarded(noise=noise).id for noise in noises}) == len(noises)
+    everywhere = rewarded(noise={"false_positives": 0.1, "contexts": ("zoo",)})
+    assert everywhere.id == rewarded(noise=noises[0]).id
+    both = {"blend": uniform(4, 4, ("zoo", "school")).model_dump()}
+    partly = [
+        rewarded(noise={"false_positives": 0.1, "contexts": names}, **both)
+        for names in ((), ("zoo",), ("school",), ("zoo", "school"), ("school", "zoo"))
+    ]
+    assert len({one.id for one in partly}) == 3
+    assert partly[0].id == partly[3].id == partly[4].id
+
+
+def test_all_of_a_term_is_in_the_identity():
+    def terms(*terms):
+        return rewarded(reward_terms=terms).id
+
+    linear = {"kind": "linear_length", "free": 8, "full": 32}
+    others = [
+        terms(linear),
+        terms({**linear, "free": 9}),
+        terms({**linear, "full": 33}),
+        terms({**linear, "weight": 0.5}),
+        terms({"kind": "group_length"}),
+        terms({"kind": "language"}),
+        terms({"kind": "format"}),
+    ]
+    assert len({*others}) == len(others)
+
+
+def test_whole_numbers_and_values_made_in_python_make_the_same_recipe():
+    terms, noise = [{"kind": "group_length", "weight": 1.0}], {"false_positives": 1.0}
+    written = rewarded(reward_terms=terms, reward_bounds=(0.0, 1.0), noise=noise)
+    made = Reinforce(
+        **{
+            **RL.model_dump(),
+            "reward_terms": (rewards.GroupLength(weight=1),),
+            "reward_bounds": (0, 1),
+            "noise": rewards.Noise(false_positives=1),
+        }
+    )
+    assert changed(RECIPE, "stages", [BASE, made]).id == written.id
+    assert made == written.stages[1]
+    assert hash(made) == hash(written.stages[1])
+
+
+def test_the_composition_of_a_stage_is_what_the_recipe_says():
+    stage = rewarded(
+        reward="mix",
+        alpha=0.25,
+        reward_terms=[{"kind": "language"}],
+        reward_bounds=(0, 1),
+        noise={"false_negatives": 1},
+    ).stages[1]
+    assert stage.composition == rewards.Composition(
+        reward="mix",
+        alpha=0.25,
+        terms=(rewards.Language(),),
+        bounds=(0, 1),
+        noise=rewards.Noise(false_negatives=1),
+    )
 
 
 def test_an_evaluation_is_named_by_all_its_settings():
@@ -297,6 +386,42 @@ def test_a_context_of_an_evaluation_or_a_phase_must_be_named_too():
 def test_a_reward_that_does_not_exist_is_refused():
     with pytest.raises(ValidationError, match=r"there is no reward 'lenient': give one of outcome, process"):
         changed(RECIPE, "stages.1.reward", "lenient")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"alpha": 1.5}, r"alpha=1\.5: give the share of the outcome"),
+        ({"reward_terms": [{"kind": "length"}]}, r"'length' .*expected tags: 'linear_length', 'group_length'"),
+        ({"reward_terms": [{"kind": "format", "wieght": 1}]}, "wieght\\s+Unexpected keyword argument"),
+        ({"reward_terms": [{"kind": "format", "weight": -1}]}, "give 0 or more; penalties are negative already"),
+        ({"reward_terms": [{"kind": "linear_length", "free": 9, "full": 9}]}, "give 0 <= free < full"),
+        (
+            {"reward_terms": [{"kind": "linear_length", "free": 64, "full": 99}]},
+            "begins after 64 tokens and max_new_tokens is 64: give it a lower `free`",
+        ),
+        ({"reward_terms": [{"kind": "format"}, {"kind": "format"}]}, "give one of each, with one weight"),
+        ({"reward_bounds": (1, 0)}, "give two finite numbers, the lesser first"),
+        ({"noise": {"false_positive": 0.1}}, "false_positive\\s+Unexpected keyword argument"),
+        ({"noise": {"false_positives": "often"}}, "Input should be a valid number"),
+        ({"noise": {"false_positives": 1.5}}, r"false_positives=1\.5: give a chance, 0 to 1"),
+        ({"noise": {"tied_to": "model"}}, "'sample', 'problem' or 'template'"),
+        ({"noise": {"false_positives": 0.6, "false_negatives": 0.4, "corrected": True}}, "has nothing to correct by"),
+        (
+            {"noise": {"contexts": ["school"]}},
+            r"noise is in the contexts \['school'\], the stage trains on \['zoo'\]: name contexts of the stage",
+        ),
+        ({"reward": "format", "noise": {"false_positives": 0.1}}, "leave the noise out, or give another reward"),
+        ({"reward_bounds": (0, 1), "noise": {"corrected": True}}, "give the bounds or the correction"),
+    ],
+)
+def test_a_reward_that_contradicts_itself_is_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        rewarded(**settings)
+
+
+def test_a_length_penalty_may_begin_at_the_last_token():
+    assert rewarded(reward_terms=[{"kind": "linear_length", "free": 63, "full": 99}])
 
 
 def test_a_task_that_no_problem_can_meet_is_refused():

@@ -1,0 +1,139 @@
+"""Whether a chain of equalities leads from a definition to the value of its quantity."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+from gsm_lab.problems.algebra import (
+    Number,
+    follows,
+    form_follows,
+    means_the_same,
+    number_from,
+    size_written_out,
+    written,
+)
+from gsm_lab.problems.graph import Linear
+from gsm_lab.problems.marks import AT_ONCE, ORDER, OTHER_LINKS, Marks
+from gsm_lab.problems.solution import form_chain_text
+from gsm_lab.problems.trace import Binary, Expression, Step, linear_of, names_in, read_expression, size_of, substitute
+
+
+def is_valued(step: Step, name: str, is_defined: bool, marks: Marks) -> bool:
+    """Whether the numbers put in are those of the operands, every link follows, and the last is the true value."""
+    exercise = marks.exercise
+    problem = exercise.problem
+    if problem.given is not None:
+        place = exercise.quantity_of[name]
+        forms = [problem.forms[at] for at in (place, *problem.graph.nodes[place].parents)]
+        if any(form is None or form.a for form in forms):
+            return _is_form_chain(step, name, forms[0], is_defined, marks)
+    return is_chain(step, step.chain[0], exercise.value_of[name], marks)
+
+
+def is_chain(step: Step, definition: Expression, value: Number, marks: Marks) -> bool:
+    """Whether a chain goes from a definition to a value, each link from the one before."""
+    modulus = marks.exercise.problem.modulus
+    values = marks.values | marks.foreseen
+    earlier = definition
+    is_right, is_put_in_wrongly = True, False
+    is_put_in = not names_in(definition)
+    for link in step.chain[1:]:
+        names = names_in(link)
+        if names and is_put_in:
+            marks.error("malformed", step.name, "a link of the chain has names after numbers were put in")
+            return False
+        if names:
+            if not means_the_same(link, earlier, _numbers(values)):
+                marks.error("false_arithmetic", step.name, "a link of its chain does not follow from the one before")
+                return False
+            earlier = link
+            continue
+        number = number_from(link, modulus)
+        if number is None:
+            marks.error("malformed", step.name, "a link of the chain is no number")
+            return False
+        if not is_put_in:
+            is_put_in = True
+            put_in = substitute(earlier, values)
+            earlier = link
+            if link == put_in or means_the_same(link, put_in):
+                if link != put_in:
+                    marks.deviate(ORDER)
+                continue
+            known = number_from(put_in, modulus)
+            if known is not None and known == number and follows(link, put_in, modulus):
+                if isinstance(definition, Binary):
+                    marks.deviate(AT_ONCE)
+            else:
+                marks.error("wrong_value", step.name, "the numbers put in are not the values of the operands")
+                is_right, is_put_in_wrongly = False, True
+            continue
+        if number_from(earlier, modulus) != number:
+            marks.error("false_arithmetic", step.name, "an equality of its chain is false")
+            is_right = False
+        elif not follows(link, earlier, modulus):
+            marks.error("false_arithmetic", step.name, "a link of its chain does not follow from the one before")
+            is_right = False
+        earlier = link
+    last = step.chain[-1]
+    if isinstance(last, str | Binary):
+        marks.error("wrong_value", step.name, "its value is not written out")
+        return False
+    if last != value and not is_put_in_wrongly:
+        marks.error("wrong_value", step.name, "the value is not the true one")
+    return is_right and last == value
+
+
+def _numbers(values: Mapping[str, Expression]) -> dict[str, Number]:
+    return {name: value for name, value in values.items() if isinstance(value, int | Fraction)}
+
+
+def _is_form_chain(step: Step, name: str, form: Linear | None, is_defined: bool, marks: Marks) -> bool:
+    """Whether every link is the quantity's form in the unknown and follows from the one before; the last is short."""
+    exercise = marks.exercise
+    if name == exercise.asked_name:
+        marks.error("wrong_operation", name, "its value is not told: it is the unknown")
+        return False
+    if form is None:
+        marks.error("wrong_value", name, "it is no whole multiple of the unknown plus a number, and is not needed")
+        return False
+    if not is_defined:
+        return False  # which is an error already
+    letters = marks.unknowns
+    letter = next(iter(letters), exercise.asked_name)
+    used = {at: written(known, letter) for at in names_in(step.chain[0]) if (known := marks.forms.get(at)) is not None}
+    put_in = substitute(step.chain[0], used)
+    last = len(step.chain) - 1
+    earlier = step.chain[0]
+    is_put_in = linear_of(earlier, letters) is not None
+    for at, link in enumerate(step.chain):
+        found = linear_of(link, letters)
+        if found is None and at > 0 and (is_put_in or not means_the_same(link, earlier)):
+            marks.error("malformed", name, "a link of the chain after the first is not in terms of the unknown")
+            return False
+        if found is not None and found != form:
+            marks.error("wrong_value", name, "a link of its chain is not its form in the unknown")
+            return False
+        before = earlier if is_put_in else put_in
+        if at and found is not None and not form_follows(link, before, form, letters):
+            marks.error("false_arithmetic", name, "a link of its chain does not follow from the one before")
+            return False
+        is_put_in = is_put_in or found is not None
+        earlier = link
+    if linear_of(step.chain[last], letters) is None or size_of(step.chain[last]) > size_written_out(form):
+        marks.error("wrong_value", name, "its form in the unknown is not written out")
+        return False
+    if not _is_usual(step, name, letter, marks):
+        marks.deviate(OTHER_LINKS)
+    return True
+
+
+def _is_usual(step: Step, name: str, letter: str, marks: Marks) -> bool:
+    """Whether a chain in the unknown is the one that the grammar writes; another definition was noted already."""
+    exercise = marks.exercise
+    letters = [""] * len(exercise.names)
+    for quantity, at in marks.letter_of.items():
+        letters[exercise.quantity_of[quantity]] = at
+    node = exercise.problem.graph.nodes[exercise.quantity_of[name]]
+    usual = form_chain_text(node, letters, exercise.problem.forms, letter)
+    return list(step.chain[1:]) == list(map(read_expression, usual.split(" = ")[1:]))

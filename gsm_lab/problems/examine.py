@@ -1,0 +1,356 @@
+"""The examiner: marks every statement of a solution against the graph, as a fair teacher would.
+
+A step is right if its definition means what the graph says (operations, operands, constants), if every link of its
+chain follows from the one before, and if its value is the true one. Order, brackets and multiplying out do not matter;
+a quantity may be computed within the step that uses it, a copy may stand for its original, a sum may be split through a
+name of the solver's own, and numbers may be put in at once. Values are whole numbers, exact fractions on the way, and
+in a reverse problem linear forms in the unknown. Everything that differs otherwise is an error, and every statement
+that is taken back counts neither for nor against.
+"""
+
+from collections.abc import Mapping
+
+from gsm_lab.problems.algebra import Number, number_from
+from gsm_lab.problems.chains import is_chain, is_valued
+from gsm_lab.problems.definitions import MOST_EXPANDED, in_quantities, inlined_in, is_definition
+from gsm_lab.problems.equations import mark_given, mark_solve, mark_unknown
+from gsm_lab.problems.exercise import Exercise
+from gsm_lab.problems.graph import Linear
+from gsm_lab.problems.marks import (
+    EXTRA,
+    FORM,
+    IN_CHECK,
+    LETTERS,
+    OTHER_NAMES,
+    SPLIT,
+    TOLD_AGAIN,
+    Marks,
+    Meaning,
+    bind,
+    named,
+    num_right,
+    quantity_names,
+    resolved_name,
+)
+from gsm_lab.problems.reading import Piece, read_freely
+from gsm_lab.problems.trace import (
+    Answer,
+    Check,
+    Expression,
+    Given,
+    Malformed,
+    Plan,
+    Retract,
+    Solve,
+    Statement,
+    Step,
+    Unknown,
+    linear_of,
+    names_in,
+    size_of,
+    substitute,
+)
+from gsm_lab.problems.verdicts import ERRORS, Examination, Finding, Grade, Mark, Verdict
+
+MOST_LINKS = 120
+"""A chain with more links than this is not read."""
+
+
+def examine(exercise: Exercise, completion: str | bytes, finished: bool = True) -> Examination:
+    """Mark any text, or any bytes, statement by statement; never raises, and takes time linear in the text.
+
+    `finished` is False for a completion that was cut at the length limit.
+    """
+    text = completion if isinstance(completion, str) else completion.decode("utf-8", "replace")
+    form = exercise.style.form
+    pieces = read_freely(text, exercise.grammar, form)
+    if pieces is None:
+        verdict = Verdict.UNREADABLE if finished else Verdict.TRUNCATED
+        message = "the text is too long to be a solution"
+        findings = (Finding(-1, "malformed", message),)
+        return Examination(Grade(verdict, None, False, 0.0, malformed=1, first_error=message, findings=findings), ())
+    kept, dropped = _kept(pieces)
+    names = quantity_names(exercise)
+    marks = Marks(exercise, names, *_foreseen([pieces[at] for at in kept], exercise, names))
+    drafts: list[Mark] = []
+    for at, piece in enumerate(pieces):
+        if at in dropped:
+            drafts.append(Mark(piece.start, piece.end, _kind(piece.statement), "retracted"))
+            continue
+        drafts.append(_marked(at, piece, marks))
+    marks.at = -1
+    if form != "answer_only":
+        _mark_what_lacks(marks)
+    grade = _concluded(marks, _read_answer(pieces, kept, marks), finished, len(dropped) // 2)
+    return Examination(grade, tuple(_with_late_errors(drafts, marks)))
+
+
+def _marked(at: int, piece: Piece, marks: Marks) -> Mark:
+    marks.at, marks.messages = at, []
+    num_errors, before, num_extra = sum(marks.errors.values()), num_right(marks), marks.extra
+    for deviation in piece.deviations:
+        marks.deviate(deviation)
+    _mark_statement(piece.statement, marks)
+    status = "extra" if marks.extra > num_extra else "deviating" if marks.messages else "right"
+    if sum(marks.errors.values()) > num_errors:
+        status = "wrong"
+    return Mark(
+        piece.start,
+        piece.end,
+        _kind(piece.statement),
+        status,
+        resolved_name(getattr(piece.statement, "name", ""), marks.names),
+        (num_right(marks) - before) / len(marks.exercise.needed_names),
+        tuple(dict.fromkeys(marks.messages)),
+    )
+
+
+def _with_late_errors(drafts: list[Mark], marks: Marks) -> list[Mark]:
+    """The marks, those of statements whose error showed only later changed."""
+    result = list(drafts)
+    for name, at in marks.helpers.items():
+        old = result[at]
+        message = f"{name!r}: the problem has no such quantity"
+        result[at] = Mark(old.start, old.end, old.kind, "wrong", None, old.gain, (*old.messages, message))
+    return result
+
+
+def _kind(statement: Statement) -> str:
+    return type(statement).__name__.lower()
+
+
+def _kept(pieces: list[Piece]) -> tuple[list[int], set[int]]:
+    """The statements that were not taken back, and those that were or take one back."""
+    kept: list[int] = []
+    dropped: set[int] = set()
+    for at, piece in enumerate(pieces):
+        is_step = kept and isinstance(pieces[kept[-1]].statement, Step | Plan | Check | Unknown | Given | Solve)
+        if isinstance(piece.statement, Retract) and is_step:
+            dropped |= {kept.pop(), at}
+        else:
+            kept.append(at)
+    return kept, dropped
+
+
+def _foreseen(kept: list[Piece], exercise: Exercise, names: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str]]:
+    """What letters stand for where they are first given, and the needed quantities that nothing defines."""
+    first_meaning: dict[str, str] = {}
+    defined = set()
+    for piece in kept:
+        statement = piece.statement
+        if isinstance(statement, Step | Unknown):
+            name = resolved_name(statement.name, names)
+            defined.add(name)
+            first_meaning.setdefault(statement.variable, name or statement.name)
+    return first_meaning, frozenset(exercise.needed_names).difference(defined)
+
+
+def _concluded(marks: Marks, answer: Number | None, finished: bool, num_retracted: int) -> Grade:
+    exercise = marks.exercise
+    answer_correct = answer == exercise.answer and finished
+    if not finished:
+        verdict, answer = Verdict.TRUNCATED, None
+    elif answer is None:
+        verdict = Verdict.UNREADABLE
+    elif not answer_correct:
+        verdict = Verdict.WRONG
+    else:
+        verdict = Verdict.LUCKY if marks.errors else Verdict.CORRECT
+    first = marks.findings[0].message if marks.findings else None
+    if verdict is Verdict.WRONG:
+        first = first or f"answer: {answer} is not the value of the asked quantity"
+    elif verdict is Verdict.UNREADABLE:
+        first = first or "answer: there is none that can be read"
+    if verdict is Verdict.CORRECT and not marks.deviations:
+        marks.deviations[FORM] = None  # `grade` asks first whether the text is literal
+    return Grade(
+        verdict=verdict,
+        answer=answer if isinstance(answer, int) else None,
+        answer_correct=answer_correct,
+        process_accuracy=num_right(marks) / len(exercise.needed_names),
+        extra=marks.extra,
+        retracted=num_retracted,
+        first_error=first,
+        deviation=tuple(marks.deviations),
+        findings=tuple(marks.findings),
+        **{kind: marks.errors[kind] for kind in ERRORS},  # type: ignore[arg-type]
+    )
+
+
+def _read_answer(pieces: list[Piece], kept: list[int], marks: Marks) -> Number | None:
+    """The answer; where there are several, the last, and those that differ from the first are errors."""
+    answers = [(at, statement.value) for at in kept if isinstance(statement := pieces[at].statement, Answer)]
+    for at, value in answers[1:]:
+        marks.at = at
+        marks.error("redefined", "answer", f"answered again with {value}")
+    return answers[-1][1] if answers and all(value is not None for _, value in answers) else None
+
+
+def _mark_statement(statement: Statement, marks: Marks) -> None:
+    match statement:
+        case Step():
+            _mark_step(statement, marks)
+        case Plan():
+            _mark_plan(statement, marks)
+        case Unknown():
+            mark_unknown(statement, marks)
+        case Given():
+            mark_given(statement, marks)
+        case Solve():
+            mark_solve(statement, marks)
+        case Check():
+            _mark_check(statement, marks)
+        case Answer():
+            _mark_answer(marks)
+        case Retract():
+            marks.error("malformed", "retract", "there is nothing to take back")
+        case Malformed(text):
+            marks.error("malformed", f"{text[:60]!r}", "this is not a statement of the solution's grammar")
+
+
+def _mark_answer(marks: Marks) -> None:
+    exercise = marks.exercise
+    if exercise.style.form == "answer_only":
+        return
+    is_reverse = exercise.problem.given is not None
+    if is_reverse and (marks.equation is None or marks.equation[0] != Linear(1, 0)):
+        marks.is_guessed = True
+    elif exercise.asked_name not in marks.defined:
+        marks.error("used_before_defined", "answer", "it is given before the asked quantity is computed")
+
+
+def _mark_what_lacks(marks: Marks) -> None:
+    """Errors of the whole: needed quantities that are never computed, idle names, an equation that is not solved."""
+    for name, at in marks.helpers.items():
+        marks.at = at
+        marks.error("unknown", repr(name), "the problem has no such quantity")
+    marks.at = -1
+    for name in marks.exercise.needed_names:
+        if name not in marks.defined and name not in marks.right:
+            marks.error("missing", name, "a needed quantity is never computed")
+    if marks.exercise.problem.given is None:
+        return
+    if marks.equation is None:
+        marks.error("missing", "equation", "the given value is never used")
+    elif marks.equation[0] != Linear(1, 0):
+        marks.error("missing", "equation", "it is never solved for the unknown")
+    elif marks.is_guessed:
+        marks.error("used_before_defined", "answer", "it is given before the equation is solved")
+
+
+def _mark_plan(plan: Plan, marks: Marks) -> None:
+    exercise = marks.exercise
+    name = named(plan.name, "plan for ", marks)
+    if name is None:
+        return
+    if exercise.problem.given is not None and name == exercise.asked_name:
+        marks.error("wrong_operation", f"plan for {name}", "its value is not told: it is the unknown")
+        return
+    meant = {word: found for word in names_in(plan.expression) if (found := resolved_name(word, marks.names))}
+    if any(word != found for word, found in meant.items()):
+        marks.deviate(OTHER_NAMES)
+    given = substitute(plan.expression, meant)
+    if is_definition(given, name, "plan for ", marks) and name not in exercise.needed_names:
+        marks.extra += 1
+        marks.deviate(EXTRA)
+
+
+def _mark_check(statement: Check, marks: Marks) -> None:
+    modulus = marks.exercise.problem.modulus
+    if any(names_in(part) for part in statement.chain):
+        marks.deviate(IN_CHECK)
+    numbers = {number_from(substitute(part, marks.values), modulus) for part in statement.chain}
+    if None in numbers:
+        marks.error("malformed", "check", "it is not made of numbers alone")
+    elif len(numbers) > 1:
+        marks.error("false_arithmetic", "check", "it is false")
+
+
+def _mark_step(step: Step, marks: Marks) -> None:
+    exercise = marks.exercise
+    if len(step.chain) > MOST_LINKS:
+        marks.error("malformed", step.name[:60], "its chain is too long")
+        return
+    name = resolved_name(step.name, marks.names)
+    if name is not None and name != step.name:
+        marks.deviate(OTHER_NAMES)
+    step, early = _with_letters(step, marks)
+    where = name or step.name
+    if early:
+        marks.error("used_before_defined", where, f"{early!r} is used before it is computed")
+    if name is None:
+        _mark_helper(step, bool(early), marks)
+        return
+    is_first = name not in marks.defined
+    given, helpers = in_quantities(step.chain[0], marks)
+    is_defined = is_definition(given, name, "", marks)
+    if is_defined:
+        for helper in helpers:
+            marks.helpers.pop(helper, None)
+    has_value = is_valued(step, name, is_defined, marks)
+    if is_first and is_defined and has_value and not early:
+        marks.right |= {name, *inlined_in(name, marks)} - marks.spoilt
+        if name not in exercise.needed_names:
+            marks.extra += 1
+            marks.deviate(EXTRA)
+    elif is_first or not (is_defined and has_value):
+        marks.spoilt.add(name)
+        marks.right.discard(name)
+        if not is_first:
+            marks.error("redefined", name, "the quantity was defined before, otherwise")
+    elif name in marks.spoilt:
+        marks.error("redefined", name, "the quantity was defined before, otherwise")
+    else:
+        marks.deviate(TOLD_AGAIN)
+    marks.defined.add(name)
+    bind(step.variable, Meaning(name, name), marks)
+
+
+def _with_letters(step: Step, marks: Marks) -> tuple[Step, str | None]:
+    """The step with letters for the names in its chain that are no letters, and the first that means nothing yet.
+
+    Where steps have no letters, a name that is written otherwise becomes the one that the exercise has.
+    """
+    letters: dict[str, Expression] = {}
+    early = None
+    marks.foreseen = {}
+    for link in step.chain:
+        for word in names_in(link):
+            if word in marks.meanings or word in letters:
+                continue
+            quantity = resolved_name(word, marks.names)
+            letter = marks.letter_of.get(quantity or "")
+            if quantity is not None and letter is not None:
+                letters[word] = letter
+                marks.deviate(LETTERS)
+            else:
+                early = early or word
+                meant = quantity or marks.first_meaning.get(word, "")
+                if meant in marks.exercise.value_of:
+                    marks.foreseen[word] = marks.exercise.value_of[meant]
+    if letters:
+        step = Step(step.name, step.variable, tuple([substitute(link, letters) for link in step.chain]))
+    return step, early
+
+
+def _mark_helper(step: Step, is_early: bool, marks: Marks) -> None:
+    """A step about something of the solver's own: known things put together under a name, used later."""
+    definition, helpers = in_quantities(step.chain[0], marks)
+    modulus = marks.exercise.problem.modulus
+    value = number_from(substitute(step.chain[0], marks.values), modulus)
+    if is_early or not names_in(definition):
+        marks.error("unknown", repr(step.name), "the problem has no such quantity")
+        return
+    if size_of(definition) > MOST_EXPANDED:
+        marks.error("malformed", step.name[:60], "it is too long")
+        return
+    form = linear_of(step.chain[0], marks.forms) if value is None else None
+    if value is None:
+        if form is None or any(linear_of(link, marks.forms) != form for link in step.chain):
+            marks.error("false_arithmetic", step.name, "an equality of its chain is false")
+            return
+    elif not is_chain(step, step.chain[0], value, marks):
+        return
+    marks.deviate(SPLIT)
+    marks.helpers[step.variable] = marks.at
+    bind(step.variable, Meaning(None, definition, value, form, helpers), marks)
