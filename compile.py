@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent
 PROBLEMS = ROOT / "gsm_lab" / "problems"
-HOT = ("structure", "numbers", "distractors", "draw", "measures", "solution", "render", "identity")
+HOT = ("structure", "numbers", "distractors", "draw", "measures", "solution", "render", "identity", "literal")
 SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup

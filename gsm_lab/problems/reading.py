@@ -222,7 +222,8 @@ def _meant(text: str, grammar: TraceGrammar, notes: dict[str, None]) -> Statemen
         seen = dict(notes)
         value = number_with_words(next(filter(None, asked.groups()), ""), seen)
         if value is not None:
-            notes.update(seen | {WORDING: None})
+            is_usual = _loose_patterns(grammar)[-1][1].fullmatch(text) is not None and seen
+            notes.update(seen if is_usual else seen | {WORDING: None})
             return Answer(value)
     short = _LEAD_IN.sub("", text, count=1) if text[:1].isalpha() else text
     for kind, pattern in (*_loose_patterns(grammar), *_OTHER_ENGLISH):
