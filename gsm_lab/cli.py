@@ -499,18 +499,18 @@ def demo(
 
 @app.command(name="bench")
 def bench_command(
-    what: Annotated[str, typer.Argument(help="problems, engine, or all.")] = "all",
+    what: Annotated[str, typer.Argument(help="problems, grading, engine, or all.")] = "all",
     threads: Threads = 2,
 ) -> None:
     """Measure this machine, beside peers that can do the same work; minutes."""
-    if what not in ("problems", "engine", "all"):
-        raise typer.BadParameter(f"{what!r}: give problems, engine or all.")
-    if what != "engine":
-        from gsm_lab.study import bench_problems
+    if what not in ("problems", "grading", "engine", "all"):
+        raise typer.BadParameter(f"{what!r}: give problems, grading, engine or all.")
+    from gsm_lab.study import bench_grading, bench_problems
 
-        for line in bench_problems():
+    for name, lines in (("problems", bench_problems), ("grading", bench_grading)):
+        for line in lines() if what in (name, "all") else ():
             print(line, flush=True)
-    if what != "problems":
+    if what in ("engine", "all"):
         from gsm_lab.study import bench
 
         _set_threads(threads)

@@ -6,6 +6,7 @@ refuse_stale_modules()
 
 from gsm_lab.problems import rewards
 from gsm_lab.problems.draw import check_spec, draw_counted, draw_problem
+from gsm_lab.problems.equivalences import EQUIVALENCES, reword
 from gsm_lab.problems.examine import examine
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.grade import grade
@@ -25,6 +26,7 @@ from gsm_lab.problems.vocabulary import faults
 
 __all__ = [
     "DISTANCES",
+    "EQUIVALENCES",
     "ERRORS",
     "LEVELS",
     "MOST_OP",
@@ -67,5 +69,6 @@ __all__ = [
     "read_template",
     "render",
     "rewards",
+    "reword",
     "solve_text",
 ]

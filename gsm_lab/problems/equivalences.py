@@ -11,7 +11,7 @@ from dataclasses import replace
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.graph import IMPLICIT, Operation
 from gsm_lab.problems.mutations import extra_step_of
-from gsm_lab.problems.rewriting import MOST_OPERANDS, Chain, Gold, parts_of, text_of
+from gsm_lab.problems.rewriting import MOST_OPERANDS, Chain, Gold, first_terms, parts_of, text_of
 from gsm_lab.problems.solution import write_solution
 from gsm_lab.problems.trace import (
     ANSWER,
@@ -143,7 +143,7 @@ def split(gold: Gold, rng: random.Random) -> list[Statement] | None:
         return None
     for at in rng.sample(gold.calculations, len(gold.calculations)):
         step = gold.step(at)
-        terms = _first_terms(step.chain[0])
+        terms = first_terms(step.chain[0])
         first = None if terms is None else gold.explain(terms[0])
         if terms is None or first is None:
             continue
@@ -157,14 +157,6 @@ def split(gold: Gold, rng: random.Random) -> list[Statement] | None:
 
 
 _SUMS = {"english": "sum of {} and {}", "paraphrase": "sum of {} and {}", "chinese": "{}与{}之和"}
-
-
-def _first_terms(expression: Expression) -> tuple[Binary, Callable[[Expression], Expression]] | None:
-    """The first two terms of a sum of three or more names, or of such a sum in brackets."""
-    for part, put in parts_of(expression):
-        if part.sign == "+" and isinstance(part.left, str) and isinstance(part.right, str):
-            return (part, put) if part is not expression else None
-    return None
 
 
 def aliased(gold: Gold, rng: random.Random) -> list[Statement] | None:

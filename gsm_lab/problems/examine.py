@@ -8,6 +8,7 @@ in a reverse problem linear forms in the unknown. Everything that differs otherw
 that is taken back counts neither for nor against.
 """
 
+import re
 from collections.abc import Mapping
 
 from gsm_lab.problems.algebra import Number, number_from
@@ -22,6 +23,7 @@ from gsm_lab.problems.marks import (
     IN_CHECK,
     LETTERS,
     OTHER_NAMES,
+    SMALL_WORDS,
     SPLIT,
     TOLD_AGAIN,
     Marks,
@@ -29,8 +31,10 @@ from gsm_lab.problems.marks import (
     bind,
     named,
     num_right,
+    plain_name,
     quantity_names,
     resolved_name,
+    words_in,
 )
 from gsm_lab.problems.reading import Piece, read_freely
 from gsm_lab.problems.trace import (
@@ -52,6 +56,7 @@ from gsm_lab.problems.trace import (
 )
 from gsm_lab.problems.verdicts import ERRORS, Examination, Finding, Grade, Mark, Verdict
 
+_DIGITS, _WORDS = re.compile("[0-9]+"), re.compile(r"[^\W_]+")
 MOST_LINKS = 120
 """A chain with more links than this is not read."""
 
@@ -63,14 +68,14 @@ def examine(exercise: Exercise, completion: str | bytes, finished: bool = True) 
     """
     text = completion if isinstance(completion, str) else completion.decode("utf-8", "replace")
     form = exercise.style.form
-    pieces = read_freely(text, exercise.grammar, form)
+    names = quantity_names(exercise)
+    pieces = read_freely(text, exercise.grammar, form, words_in(names))
     if pieces is None:
         verdict = Verdict.UNREADABLE if finished else Verdict.TRUNCATED
         message = "the text is too long to be a solution"
         findings = (Finding(-1, "malformed", message),)
         return Examination(Grade(verdict, None, False, 0.0, malformed=1, first_error=message, findings=findings), ())
     kept, dropped = _kept(pieces)
-    names = quantity_names(exercise)
     marks = Marks(exercise, names, *_foreseen([pieces[at] for at in kept], exercise, names))
     drafts: list[Mark] = []
     for at, piece in enumerate(pieces):
@@ -338,7 +343,7 @@ def _mark_helper(step: Step, is_early: bool, marks: Marks) -> None:
     definition, helpers = in_quantities(step.chain[0], marks)
     modulus = marks.exercise.problem.modulus
     value = number_from(substitute(step.chain[0], marks.values), modulus)
-    if is_early or not names_in(definition):
+    if is_early or not names_in(definition) or not _is_own_name(step.name, definition, marks):
         marks.error("unknown", repr(step.name), "the problem has no such quantity")
         return
     if size_of(definition) > MOST_EXPANDED:
@@ -354,3 +359,18 @@ def _mark_helper(step: Step, is_early: bool, marks: Marks) -> None:
     marks.deviate(SPLIT)
     marks.helpers[step.variable] = marks.at
     bind(step.variable, Meaning(None, definition, value, form, helpers), marks)
+
+
+def _is_own_name(name: str, definition: Expression, marks: Marks) -> bool:
+    """Whether a name speaks of no quantity of the problem's world but of those that it is computed from."""
+    plain = name.casefold()
+    for used in sorted(names_in(definition), key=len, reverse=True):
+        plain = plain.replace(plain_name(used), " ")
+    shapes = {_DIGITS.sub("0", known) for known in marks.names if known[-1].isdigit()}
+    own = _DIGITS.sub("0", plain.strip())
+    if own in shapes:
+        return False
+    telling = words_in(marks.names) - SMALL_WORDS
+    if plain.isascii():
+        return telling.isdisjoint(_WORDS.findall(plain))
+    return not any(word in plain for word in telling if len(word) > 1)

@@ -1,5 +1,6 @@
 """What an examiner has written down of a solution so far, and what its letters stand for."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,11 @@ LETTER_AGAIN, LETTERS, SIDES = "a letter used again", "a name in place of its le
 LONG_LETTERS, OTHER_LINKS, IN_CHECK = "letters of another form", "other links in a chain", "names in a check"
 FORM = "another form"
 """What a solution does otherwise, where nothing more exact can be said."""
+_SMALL = """a all altogether an and at each for in is it item items number of on one ones piece pieces sum that the them
+there thing things total unit units"""
+SMALL_WORDS = frozenset(_SMALL.split())
+"""Words that say nothing about which quantity is meant."""
+_WORDS = re.compile(r"[^\W\d_\u7684]+")
 _PLAIN_LETTERS = frozenset(VARIABLES)
 _QUOTES = "\"'` \u201c\u201d\u2018\u2019"
 
@@ -92,13 +98,23 @@ def quantity_names(exercise: Exercise) -> dict[str, str]:
     """The quantities of the problem by their names as anybody may write them; ambiguous ones are left out."""
     found: dict[str, str] = {}
     for name in exercise.names:
-        key = _plain_name(name)
+        key = plain_name(name)
         found[key] = "" if key in found else name
     return {key: name for key, name in found.items() if name}
 
 
+def words_in(names: Mapping[str, str]) -> frozenset[str]:
+    """The words that the names of quantities are made of, and some that may go with any number, in small letters."""
+    return SMALL_WORDS.union(*map(_words_of, names))
+
+
 @lru_cache(maxsize=1 << 14)
-def _plain_name(name: str) -> str:
+def _words_of(name: str) -> frozenset[str]:
+    return frozenset(_WORDS.findall(name))
+
+
+@lru_cache(maxsize=1 << 14)
+def plain_name(name: str) -> str:
     """A name without capitals, articles, quotation marks and "the number of"."""
     plain = " ".join(name.casefold().strip(_QUOTES).split())
     for lead in ("the ", "number of ", "the "):
@@ -108,7 +124,7 @@ def _plain_name(name: str) -> str:
 
 def resolved_name(name: str, names: Mapping[str, str]) -> str | None:
     """The quantity that somebody means by a name."""
-    return names.get(_plain_name(name[:500])) if name else None
+    return names.get(plain_name(name[:500])) if name else None
 
 
 def num_right(marks: Marks) -> int:

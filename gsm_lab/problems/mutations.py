@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.graph import Operation
-from gsm_lab.problems.rewriting import Chain, Gold, invented_name, parts_of
+from gsm_lab.problems.rewriting import Chain, Gold, first_terms, invented_name, parts_of, text_of
 from gsm_lab.problems.trace import (
     LETTERS,
     VARIABLES,
@@ -335,6 +335,28 @@ def decimal_value(gold: Gold, rng: random.Random) -> Rows:
     return gold.with_chain_at_any(gold.steps, rng, change)
 
 
+def scaled_value(gold: Gold, rng: random.Random) -> Rows:
+    """The right number with words behind it that make another one of it: "33 thousand", "33 minus one"."""
+
+    def scaled(value: int) -> str:
+        return f"{value} {rng.choice(_SHIFTS if value < 2 else (*_SHIFTS, *_SCALES))}"
+
+    if gold.exercise.style.form == "steps" and rng.random() < 0.5:
+        said = gold.exercise.grammar.answer.format(value=scaled(gold.exercise.answer))
+        return gold.with_statement(len(gold.statements) - 1, Malformed(said))
+
+    def change(at: int) -> Chain | None:
+        *links, value = gold.step(at).chain
+        return (*links, scaled(value)) if isinstance(value, int) else None
+
+    return gold.with_chain_at_any(gold.steps, rng, change)
+
+
+_SHIFTS = ("and a half", "minus one", "plus two", "or thirty")
+_SCALES = ("thousand", "hundred", "dozen", "percent", "squared", "万")
+"""Words that change every number, and those that change every number above 1."""
+
+
 def contradiction(gold: Gold, rng: random.Random) -> Rows:
     """`so M = 9 + 24 = 40; so M = 33`: a wrong value, and the right one without a reason."""
     so = "; so" if gold.exercise.grammar.has_variables else " so"
@@ -436,15 +458,22 @@ def redefined(gold: Gold, rng: random.Random) -> Rows:
 
 
 def wrong_name(gold: Gold, rng: random.Random) -> Rows:
-    """Two steps of different values with each other's names."""
-    at = rng.choice(gold.steps) if gold.steps else 0
-    values = gold.exercise.value_of
-    others = [other for other in gold.steps if values[gold.step(other).name] != values[gold.step(at).name]]
+    """Two steps of different values with each other's names, or a step that names one letter and computes another."""
+    if not gold.steps:
+        return None
+    at = rng.choice(gold.steps)
+    step, values = gold.step(at), gold.exercise.value_of
+    others = [other for other in gold.steps if values[gold.step(other).name] != values[step.name]]
     if not others:
         return None
     other = rng.choice(others)
-    rows = gold.with_statement(at, replace(gold.step(at), name=gold.step(other).name))
-    rows[other] = replace(gold.step(other), name=gold.step(at).name)
+    if gold.exercise.grammar.has_variables and rng.random() < 0.5:
+        letter, text = step.variable, text_of(step, gold.exercise.grammar)
+        place = text.rindex(f"{letter} = {write_expression(step.chain[0])}")
+        swapped = letter.swapcase() if letter.swapcase() in gold.name_of else gold.step(other).variable
+        return gold.with_statement(at, Malformed(text[:place] + swapped + text[place + len(letter) :]))
+    rows = gold.with_statement(at, replace(step, name=gold.step(other).name))
+    rows[other] = replace(gold.step(other), name=step.name)
     return rows
 
 
@@ -485,6 +514,25 @@ def hallucinated_step(gold: Gold, rng: random.Random) -> Rows:
     if known and rng.random() < 0.5:
         chain = gold.explain(Binary("+", rng.randint(1, 9), rng.choice(known)))
     return None if chain is None else _behind_steps(gold, Step(name, _variable(gold, name, rng), chain))
+
+
+def mislabelled_helper(gold: Gold, rng: random.Random) -> Rows:
+    """Two terms of a sum added in a step about a quantity that the problem lacks, or about the sum of two others."""
+    name = invented_name(gold, rng)
+    for at in rng.sample(gold.calculations, len(gold.calculations)):
+        step = gold.step(at)
+        terms = first_terms(step.chain[0])
+        first = None if terms is None else gold.explain(terms[0])
+        others = [str(gold.name_of[one]) for one in gold.before(at) if one not in names_in(step.chain[0])]
+        if gold.exercise.grammar.has_variables and len(others) > 1 and rng.random() < 0.5:
+            name = "sum of {} and {}".format(*rng.sample(others, 2))
+        if terms is None or first is None or name is None:
+            continue
+        letter = _variable(gold, name, rng)
+        second = gold.explain(terms[1](letter), {letter: first[-1]})
+        if second is not None:
+            return gold.with_statement(at, Step(name, letter, first), replace(step, chain=second))
+    return None
 
 
 def false_extra(gold: Gold, rng: random.Random) -> Rows:
@@ -650,6 +698,7 @@ MUTATIONS: dict[str, Mutation] = {
         obvious,
         decimal_value,
         contradiction,
+        scaled_value,
         carried_slip,
         exchanged_constants,
         missing_step,
@@ -659,6 +708,7 @@ MUTATIONS: dict[str, Mutation] = {
         wrong_name,
         wrong_plan,
         hallucinated_step,
+        mislabelled_helper,
         false_extra,
         false_unknown,
         false_check,

@@ -34,6 +34,8 @@ from gsm_lab.problems.trace import (
 
 MOST_PIECES = 20_000
 """A text with more pieces than this is no solution."""
+MOST_LINES = 1000
+"""Nor are there more lines than this in one piece of it."""
 LAYOUT, SIGNS, UNITS, SEPARATORS = "marks of layout", "other signs", "unit words", "thousands separators"
 DECIMALS, WORDING, PRODUCTS, TAGS = "decimals", "other wording", "products without a sign", "other tags"
 PROSE = "words beside the steps"
@@ -82,8 +84,10 @@ _NUMBER = re.compile(r"([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,12})(?:\.([0-9]{1,12}))
 _PRODUCT = re.compile(r"([0-9]+)([^\W\d_].*)")
 _ASSIGNMENT = re.compile(r"([^\W\d]\w{0,60}) ?= ?([^<>:;?]{1,4000})")
 _PROSE = re.compile(r"[^\d=+*/<>()]{1,400}")
-_UNIT = re.compile(r"\s*[^\W\d_][^\d=+*/<>]{0,80}")
+_WORD = re.compile(r"[^\W\d_]+|[^\w\s,-]|[\d_]")
 _IMPLIED = re.compile(r"(?<=[\w)])\s*(?=\()|(?<=\))\s*(?=\w)")
+MOST_UNITS = 80
+"""Characters of the words behind a number."""
 _TAGS = re.compile("|".join((THINK, END_THINK, ANSWER, END_ANSWER)))
 
 
@@ -98,22 +102,36 @@ class Piece:
     deviations: tuple[str, ...] = ()
 
 
-def read_freely(text: str, grammar: TraceGrammar, form: str = "steps") -> list[Piece] | None:
-    """The statements of a text of any kind, or None if it is too long to be a solution."""
+@dataclass(frozen=True)
+class _How:
+    """By which grammar to read, and the words that may stand behind a number."""
+
+    grammar: TraceGrammar
+    units: frozenset[str]
+
+
+def read_freely(
+    text: str, grammar: TraceGrammar, form: str = "steps", units: frozenset[str] = frozenset()
+) -> list[Piece] | None:
+    """The statements of a text of any kind, or None if it is too long to be a solution.
+
+    `units` are the words that may stand behind a number, in small letters.
+    """
     if len(text) > MOST_CHARACTERS:
         return None
+    how = _How(grammar, units)
     tags = list(_TAGS.finditer(text)) if "<" in text else []
     if form == "think" or tags:
-        return _read_tagged(text, [(tag.group(), tag.start(), tag.end()) for tag in tags], grammar, form)
-    return _read_span(text, 0, len(text), grammar)
+        return _read_tagged(text, [(tag.group(), tag.start(), tag.end()) for tag in tags], how, form)
+    return _read_span(text, 0, len(text), how)
 
 
-def _read_span(text: str, start: int, end: int, grammar: TraceGrammar) -> list[Piece] | None:
+def _read_span(text: str, start: int, end: int, how: _How) -> list[Piece] | None:
     pieces: list[Piece] = []
-    for number, (first, last) in enumerate(_spans(text, start, end, grammar.statement_end)):
+    for number, (first, last) in enumerate(_spans(text, start, end, how.grammar.statement_end)):
         if number >= MOST_PIECES:
             return None
-        pieces += _read_piece(text, first, last, grammar)
+        pieces += _read_piece(text, first, last, how)
     return pieces
 
 
@@ -125,7 +143,7 @@ def _spans(text: str, start: int, end: int, mark: str) -> Iterator[tuple[int, in
     yield start, end
 
 
-def _read_piece(text: str, start: int, end: int, grammar: TraceGrammar) -> list[Piece]:
+def _read_piece(text: str, start: int, end: int, how: _How) -> list[Piece]:
     """The statement between two places; several, if it holds several lines and cannot be read in one."""
     while start < end and text[start].isspace():
         start += 1
@@ -135,18 +153,18 @@ def _read_piece(text: str, start: int, end: int, grammar: TraceGrammar) -> list[
         return []
     raw = text[start:end]
     piece = " ".join(raw.split())
-    statement, deviations = _statement(piece, grammar)
+    statement, deviations = _statement(piece, how)
     if not isinstance(statement, Malformed):
         return [Piece(start, end, statement, deviations)]
     if _NUMBERING.fullmatch(piece):
         return []
-    if ";" in piece and (clauses := _with_clauses(piece, grammar)):
+    if ";" in piece and (clauses := _with_clauses(piece, how)):
         return [Piece(start, end, one, notes) for one, notes in clauses]
-    if "\n" in raw:
+    if 0 < raw.count("\n") <= MOST_LINES:
         found: list[Piece] = []
         at = start
         for line in raw.split("\n"):
-            found += _read_piece(text, at, at + len(line), grammar)
+            found += _read_piece(text, at, at + len(line), how)
             at += len(line) + 1
         return found
     if _PROSE.fullmatch(piece) and sum(map(str.isalpha, piece)) > 1:
@@ -154,25 +172,25 @@ def _read_piece(text: str, start: int, end: int, grammar: TraceGrammar) -> list[
     return [Piece(start, end, statement, ())]
 
 
-def _statement(piece: str, grammar: TraceGrammar) -> tuple[Statement, tuple[str, ...]]:
+def _statement(piece: str, how: _How) -> tuple[Statement, tuple[str, ...]]:
     """One statement and what had to be overlooked."""
     notes: dict[str, None] = {}
     is_odd = _ODD.search(piece) is not None
     if not is_odd:
-        statement = read_statement(piece, grammar)
+        statement = read_statement(piece, how.grammar)
         if not _needs_help(statement):
             return statement, ()
-    plain = _plain(piece, grammar.statement_end, notes)
+    plain = _plain(piece, how.grammar.statement_end, notes)
     if plain and (is_odd or plain != piece):
-        statement = read_statement(plain, grammar)
+        statement = read_statement(plain, how.grammar)
         if not _needs_help(statement):
             return statement, tuple(notes)
-    if len(plain) <= 5000 and (meant := _meant(plain, grammar, notes)) is not None:
+    if len(plain) <= 5000 and (meant := _meant(plain, how, notes)) is not None:
         return meant, tuple(notes)
     return Malformed(piece), ()
 
 
-def _with_clauses(piece: str, grammar: TraceGrammar) -> list[tuple[Statement, tuple[str, ...]]]:
+def _with_clauses(piece: str, how: _How) -> list[tuple[Statement, tuple[str, ...]]]:
     """A step with calculations of its own between its head and its chain: `Define X as k; t = a + b = 5; so k = ...`.
 
     First the calculations, each a step about a letter, then the step; nothing if there are none.
@@ -180,7 +198,7 @@ def _with_clauses(piece: str, grammar: TraceGrammar) -> list[tuple[Statement, tu
     head, *middle, last = piece.split(";")
     if not middle or len(middle) > 64:
         return []
-    step, notes = _statement(f"{head};{last}", grammar)
+    step, notes = _statement(f"{head};{last}", how)
     if not isinstance(step, Step):
         return []
     found: list[tuple[Statement, tuple[str, ...]]] = []
@@ -188,7 +206,7 @@ def _with_clauses(piece: str, grammar: TraceGrammar) -> list[tuple[Statement, tu
         assignment = _ASSIGNMENT.fullmatch(clause.strip())
         slots = {"n": assignment[1], "chain": assignment[2]} if assignment else {}
         own: dict[str, None] = {}
-        statement = statement_from("step", slots, partial(_operand, own)) if assignment else None
+        statement = statement_from("step", slots, partial(_operand, how, own)) if assignment else None
         if statement is None:
             return []
         found.append((statement, tuple(own)))
@@ -215,39 +233,39 @@ def _plain(piece: str, end: str, notes: dict[str, None]) -> str:
     return plain
 
 
-def _meant(text: str, grammar: TraceGrammar, notes: dict[str, None]) -> Statement | None:
+def _meant(text: str, how: _How, notes: dict[str, None]) -> Statement | None:
     """The statement that a text means though the grammar has it otherwise."""
     asked = _ANSWER.fullmatch(text)
     if asked is not None:
         seen = dict(notes)
-        value = number_with_words(next(filter(None, asked.groups()), ""), seen)
+        value = _number_with_words(next(filter(None, asked.groups()), ""), how, seen)
         if value is not None:
-            is_usual = _loose_patterns(grammar)[-1][1].fullmatch(text) is not None and seen
+            is_usual = _loose_patterns(how.grammar)[-1][1].fullmatch(text) is not None and seen
             notes.update(seen if is_usual else seen | {WORDING: None})
             return Answer(value)
     short = _LEAD_IN.sub("", text, count=1) if text[:1].isalpha() else text
-    for kind, pattern in (*_loose_patterns(grammar), *_OTHER_ENGLISH):
+    for kind, pattern in (*_loose_patterns(how.grammar), *_OTHER_ENGLISH):
         for one in dict.fromkeys((text, short)):
             found = pattern.fullmatch(one)
             if found is None:
                 continue
             seen = dict(notes)
-            statement = _from_slots(kind, found, one, grammar, seen)
+            statement = _from_slots(kind, found, one, how, seen)
             if statement is not None:
                 notes.update(seen)
                 return statement
     return None if asked is None else Answer(None)
 
 
-def _from_slots(
-    kind: str, found: re.Match[str], text: str, grammar: TraceGrammar, notes: dict[str, None]
-) -> Statement | None:
+def _from_slots(kind: str, found: re.Match[str], text: str, how: _How, notes: dict[str, None]) -> Statement | None:
     slots = dict(found.groupdict())
+    if any(letter != slots["v"] for slot, letter in slots.items() if slot[0] == "v" and slot != "value"):
+        return None
     if kind == "answer":
-        value = number_with_words(slots["value"] or "", notes)
+        value = _number_with_words(slots["value"] or "", how, notes)
         return None if value is None else Answer(value)
     if slots.get("value"):
-        number = number_with_words(slots["value"] or "", notes)
+        number = _number_with_words(slots["value"] or "", how, notes)
         if number is None:
             return None
         slots["value"] = str(number)
@@ -256,13 +274,13 @@ def _from_slots(
         if expression and "(" in expression and (changed := _IMPLIED.sub(" * ", expression)) != expression:
             notes[PRODUCTS] = None
             slots[name] = changed
-    statement = statement_from(kind, slots, partial(_operand, notes))
+    statement = statement_from(kind, slots, partial(_operand, how, notes))
     if not notes:
         notes[WORDING] = None
     return statement
 
 
-def _operand(notes: dict[str, None], token: str) -> Expression | None:
+def _operand(how: _How, notes: dict[str, None], token: str) -> Expression | None:
     """A number with separators, decimals or unit words; a number and a name without a sign; or a name."""
     if not token[0].isdigit():
         return token
@@ -271,10 +289,10 @@ def _operand(notes: dict[str, None], token: str) -> Expression | None:
     if product is not None and number is not None:
         notes[PRODUCTS] = None
         return Binary("*", number, product[2])
-    return number_with_words(token, notes)
+    return _number_with_words(token, how, notes)
 
 
-def number_with_words(text: str, notes: dict[str, None]) -> int | Fraction | None:
+def _number_with_words(text: str, how: _How, notes: dict[str, None]) -> int | Fraction | None:
     """A number as people write it, maybe with separators, decimals, layout or unit words; None if it is none."""
     plain = text.strip().strip("*_`$ ").removeprefix("\\(").removesuffix("\\)").removeprefix("=").strip()
     if plain.startswith("\\boxed{") and plain.endswith("}"):
@@ -284,7 +302,7 @@ def number_with_words(text: str, notes: dict[str, None]) -> int | Fraction | Non
     if found is None or not plain.isprintable():
         return None
     rest = plain[found.end() :].rstrip(".!。 *_`$")
-    if rest and not _UNIT.fullmatch(rest):
+    if rest and (len(rest) > MOST_UNITS or not how.units.issuperset(_WORD.findall(rest.casefold()))):
         return None
     digits, decimals = found[1].replace(",", ""), found[2]
     if len(digits) > MOST_DIGITS or (len(digits) > 1 and digits[0] == "0"):
@@ -321,7 +339,8 @@ def _loose(kind: str, pattern: str) -> re.Pattern[str]:
     result = ""
     for part in re.split(r"(\{\w+\}|\w+|[^\w\s])", " ".join(pattern.split())):
         if part == "{v}":
-            result += "(?P=v)" if "(?P<v>" in result else r"(?P<v>[^\W\d]\w{0,60})"
+            again = result.count("(?P<v")  # a reference would not tell capital letters apart
+            result += rf"(?P<v{again or ''}>[^\W\d]\w{{0,60}})"
         elif part in slots:
             result += str(slots[part])
         elif part.isspace():
@@ -333,7 +352,7 @@ def _loose(kind: str, pattern: str) -> re.Pattern[str]:
     return re.compile(result, re.IGNORECASE)
 
 
-def _read_tagged(text: str, tags: list[tuple[str, int, int]], grammar: TraceGrammar, form: str) -> list[Piece] | None:
+def _read_tagged(text: str, tags: list[tuple[str, int, int]], how: _How, form: str) -> list[Piece] | None:
     """`<think> statements </think> <answer> value </answer>`; without tags, or with some left out, what is there."""
     names = [name for name, _, _ in tags]
     if names == [THINK, END_THINK, ANSWER, END_ANSWER]:
@@ -344,8 +363,8 @@ def _read_tagged(text: str, tags: list[tuple[str, int, int]], grammar: TraceGram
     elif names:
         return [Piece(0, len(text), Malformed(text[:200]))]
     else:
-        return _with_note(_read_span(text, 0, len(text), grammar), TAGS)
-    pieces = _read_span(text, first, last, grammar)
+        return _with_note(_read_span(text, 0, len(text), how), TAGS)
+    pieces = _read_span(text, first, last, how)
     if pieces is None:
         return None
     for start, stop in ((0, begin), (after, before), (end, len(text))):
@@ -355,7 +374,7 @@ def _read_tagged(text: str, tags: list[tuple[str, int, int]], grammar: TraceGram
     inside = text[opened:closed].strip()
     value: int | Fraction | None = read_whole(inside)
     if value is None and len(inside) <= 200:
-        value = number_with_words(inside, notes)
+        value = _number_with_words(inside, how, notes)
     if form != "think" or len(tags) < 4:
         notes[TAGS] = None
     pieces.append(Piece(opened, closed, Answer(value), tuple(notes)))

@@ -275,6 +275,14 @@ def parts_of(expression: Expression) -> Iterator[tuple[Binary, Callable[[Express
         yield part, lambda new, put=put: replace(expression, right=put(new))  # type: ignore[misc]
 
 
+def first_terms(expression: Expression) -> tuple[Binary, Callable[[Expression], Expression]] | None:
+    """The first two terms of a sum of three or more names, or of such a sum in brackets."""
+    for part, put in parts_of(expression):
+        if part.sign == "+" and isinstance(part.left, str) and isinstance(part.right, str):
+            return (part, put) if part is not expression else None
+    return None
+
+
 def invented_name(gold: Gold, rng: random.Random) -> str | None:
     """A name made of parts of two names of the problem that none of its quantities has, or None."""
     names = gold.exercise.names

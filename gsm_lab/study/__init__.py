@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gsm_lab.study.evaluate import evaluate_stage, preflight_all, read_rollouts, test_problems
     from gsm_lab.study.experiment import Experiment, load_experiment, load_recipe
     from gsm_lab.study.figures import edge_of_competence_figure, training_curve_figure
+    from gsm_lab.study.grading_rate import bench_grading
     from gsm_lab.study.machine import bench
     from gsm_lab.study.pipeline import OnProgress, mixture_of, preflight, source_of, tokenizer_of, train_stage
     from gsm_lab.study.predictions import grade_predictions
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "machine": ("bench",),
+    "grading_rate": ("bench_grading",),
     "throughput": ("bench_problems",),
     "certificate": ("Certificate", "certify"),
     "evaluate": ("evaluate_stage", "preflight_all", "read_rollouts", "test_problems"),
@@ -80,6 +82,7 @@ __all__ = [
     "SweepState",
     "Task",
     "bench",
+    "bench_grading",
     "bench_problems",
     "certify",
     "demo_experiment",

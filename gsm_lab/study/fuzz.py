@@ -22,6 +22,8 @@ from gsm_lab.problems import MUTATIONS, Exercise, Verdict, equivalences, examine
 
 MOST_CHARACTERS = 6_000
 """A text grows no longer than this; hostile texts of a megabyte are measured apart."""
+MOST_READ = 199_990
+"""The grader reads no more characters than about this."""
 WATCHED = ("algebra", "chains", "definitions", "equations", "examine", "grade", "literal", "marks", "reading", "trace")
 """The modules of the grader, whose lines the search counts."""
 _ODD = (
@@ -164,43 +166,50 @@ def fuzz_texts(
         yield kind, exercise, text[:MOST_CHARACTERS]
 
 
-def hostile_texts(name: str) -> list[str]:
-    """Texts made to take long, about a quantity; `hostile_seconds` repeats them up to a megabyte."""
-    many = "9" * 12
+def hostile_texts(exercise: Exercise) -> list[str]:
+    """Texts made to take long, in the words of an exercise; `hostile_seconds` repeats them up to a megabyte."""
+    name, grammar = exercise.asked_name, exercise.grammar
+    letter = "k" if grammar.has_variables else name
+    great = " * ".join(["999999999999"] * 60)
+    ones = "1 = 1 + 1 + 1 + 0 + 0 + 0 = 2 + 0 + 1 + 0 + 0 = 2 + 1 + 0"
+    forms = " + ".join([f"3 * {letter} + 2"] * 20) + " = " + " + ".join([f"2 + 3 * {letter}"] * 20)
+    products = " * ".join([f"( {letter} + 1 )"] * 30) + " = " + " * ".join([f"( 1 + {letter} )"] * 30)
+    chains = [
+        "3",
+        ones,
+        forms,
+        products,
+        " + ".join(["1"] * 64),
+        "( " * 19 + letter + " + 1 )" * 19,
+        "1 = " * 1_000 + "1",
+    ]
+    said = [grammar.step.format(n=name, v=letter, chain=chain) for chain in chains]
+    said += [grammar.step.format(n=f"{name} {'x' * 190}", v="x" * 60, chain="1")]
+    said += [grammar.plan.format(n=name, expression=" - ".join([name] * 60)), grammar.unknown.format(n=name, v=letter)]
+    said += [grammar.given.format(n=name, value=14, equation=" + ".join([letter] * 60) + " = 14")]
+    said += [
+        grammar.solve.format(equation=f"{letter} = {great} = 4"),
+        grammar.check.format(equation="1 = " * 1_000 + "1"),
+    ]
+    said += [grammar.retract, f"{grammar.check.format(equation='1 = 1')} {grammar.retract}"]
+    said += [grammar.answer.format(value="9" * 40_000) + grammar.statement_end]
     return [
-        "(" * 20_000,
-        "1" * 40_000,
-        "Define " * 7_000,
-        f"{name} 3 ; ",
-        f"Define {name} as k; so k = 3. ",
-        f"{name} " + "1 + " * 60 + "1 ; ",
-        f"{name} " + "( " * 19 + name + " + 1 )" * 19 + " ; ",
-        f"find {name} " + "-".join([name] * 60) + " ; ",
-        f"{name} 3 = 1 + 1 + 1 + 0 + 0 + 0 = 2 + 0 + 1 + 0 + 0 = 2 + 1 + 0 ; ",
-        f"{name} = " + " + ".join([f"3 * {name} + 2"] * 20) + " = " + " + ".join([f"2 + 3 * {name}"] * 20) + " ; ",
-        f"{name} " + " * ".join([f"( {name} + 1 )"] * 30) + " = " + " * ".join([f"( 1 + {name} )"] * 30) + " ; ",
-        f"given {name} 14 : " + " + ".join([name] * 60) + " = 14 ; ",
-        "solve : k = " + " * ".join([many] * 60) + " = 4 ; ",
-        "check : " + "1 = " * 1_200 + "1 ; ",
-        f"{name} ? ; ",
-        "undo ; ",
-        "check : 1 = 1 ; undo ; ",
-        "<think> ",
-        "**" * 3_000 + "1. - * ",
+        *(text + " " for text in said),
+        *("(" * 20_000, "1" * 40_000, "Define " * 7_000, "<think> ", "**" * 3_000 + "1. - * ", "\n- " * 999),
         "$" * 500 + "\\boxed{" * 500 + " ",
-        "answer " + many * 3_000 + " ",
+        "\u00d7" * 999 + name,
     ]
 
 
 def hostile_seconds(exercise: Exercise, text: str) -> float:
-    """The most seconds of processor time that grading a text takes, repeated to a megabyte and to what is just read."""
+    """The processor time that grading a text takes, repeated to a megabyte, or to what is just read behind gold."""
     slowest = 0.0
-    for length in (1_000_000, 199_990):
-        whole = (text * (length // len(text) + 1))[:length]
-        for one in (whole, whole.encode(), exercise.completion + whole[: -len(exercise.completion)]):
-            began = time.process_time()
-            grade(exercise, one)
-            slowest = max(slowest, time.process_time() - began)
+    gold = exercise.completion
+    for length, before in ((1_000_000, ""), (MOST_READ - len(gold), gold)):
+        whole = before + (text * (length // len(text) + 1))[:length]
+        began = time.process_time()
+        grade(exercise, whole)
+        slowest = max(slowest, time.process_time() - began)
     return slowest
 
 

@@ -101,11 +101,12 @@ def test_a_search_reaches_most_lines_of_the_grader_and_breaks_no_law():
     assert found.reached + len(found.missed) == found.lines
 
 
-def test_a_megabyte_is_bounded():
+@pytest.mark.parametrize("number", [0, 9])
+def test_a_megabyte_is_bounded(number: int):
     """Generous: what it must rule out takes minutes."""
-    for number in range(len(fuzz.hostile_texts("x"))):
-        exercise = EXERCISES[number % 20]
-        assert fuzz.hostile_seconds(exercise, fuzz.hostile_texts(exercise.asked_name)[number]) < 2
+    exercise = EXERCISES[number]
+    for text in fuzz.hostile_texts(exercise):
+        assert fuzz.hostile_seconds(exercise, text) < 5, text[:80]
 
 
 @pytest.mark.slow
