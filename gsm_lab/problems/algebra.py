@@ -11,13 +11,13 @@ from functools import lru_cache
 from gsm_lab.problems.graph import Linear
 from gsm_lab.problems.trace import Binary, Expression, linear_of, size_of
 
-MOST_TERMS = 300
+MOST_TERMS = 128
 """An expression with more terms than this, multiplied out, is not compared any further."""
 MOST_REGROUPED = 6
 """More terms than this, of those that changed, are calculated in one go or one at a time, but not group by group."""
 Number = int | Fraction
 Term = tuple[str, ...]
-"""What is multiplied, sorted: names, numbers as `#3`, and numbers that divide as `/3`."""
+"""What is multiplied, sorted: names as `nk`, numbers as `#3`, and numbers that divide as `/3`."""
 Polynomial = dict[tuple[int, Term], int]
 """How often each term is added (1) or subtracted (-1).
 
@@ -43,6 +43,12 @@ def number_from(expression: Expression, modulus: int | None = None) -> Number | 
     return result if modulus is None else result % modulus
 
 
+def remainder(expression: Expression, modulus: int | None) -> Number | None:
+    """The value of an expression, with a modulus as a remainder even if it is a number alone."""
+    number = number_from(expression, modulus)
+    return number if number is None or modulus is None else number % modulus
+
+
 def whole(number: Number) -> Number:
     """The number, as a whole one if it is."""
     return number.numerator if isinstance(number, Fraction) and number.denominator == 1 else number
@@ -51,7 +57,7 @@ def whole(number: Number) -> Number:
 def multiplied_out(expression: Expression) -> Polynomial | None:
     """The expression as a sum of products of symbols; None if it is too large or divides by more than a number."""
     if not isinstance(expression, Binary):
-        return {(1, (expression if isinstance(expression, str) else f"#{expression}",)): 1}
+        return {(1, (f"n{expression}" if isinstance(expression, str) else f"#{expression}",)): 1}
     left = multiplied_out(expression.left)
     if left is None:
         return None
@@ -116,7 +122,7 @@ def _terms_of(one: Polynomial, other: Polynomial) -> Iterator[tuple[Term, int]]:
 
 
 def _num_names(signed: tuple[Term, int]) -> int:
-    return sum(symbol[0] not in "#/" for symbol in signed[0])
+    return sum(symbol[0] == "n" for symbol in signed[0])
 
 
 def _stands_for(term: Term, other: Term, values: Mapping[str, Number]) -> bool:
@@ -128,9 +134,8 @@ def _stands_for(term: Term, other: Term, values: Mapping[str, Number]) -> bool:
             rest.remove(symbol)
         else:
             numbers.append(symbol)
-    return all(symbol in values for symbol in rest) and sorted(f"#{values[symbol]}" for symbol in rest) == sorted(
-        numbers
-    )
+    hidden = [values.get(symbol[1:]) if symbol[0] == "n" else None for symbol in rest]
+    return None not in hidden and sorted(f"#{number}" for number in hidden) == sorted(numbers)
 
 
 def terms_in(expression: Expression) -> list[tuple[int, Expression]]:
@@ -167,8 +172,10 @@ def follows(later: Expression, earlier: Expression, modulus: int | None = None) 
     if later == earlier:
         return True
     if not isinstance(later, Binary):
-        return isinstance(earlier, Binary) and number_from(earlier, modulus) == later
-    if not isinstance(earlier, Binary):
+        if not isinstance(earlier, Binary):
+            return modulus is not None and isinstance(earlier, int) and earlier % modulus == later
+        return later in (number_from(earlier, modulus), number_from(earlier))
+    if not isinstance(earlier, Binary) or remainder(later, modulus) != remainder(earlier, modulus):
         return False
     if means_the_same(later, earlier):
         return True
@@ -214,6 +221,7 @@ def _parts_follow(
             old.remove(part)
             new.remove(part)
     is_short = len(earlier) <= MOST_REGROUPED and len(new) < len(later)
+    is_short = is_short and not any(isinstance(part, Binary) for _, part in later)
     return _are_groups(new, old, modulus, together) or (is_short and _are_groups(later, earlier, modulus, together))
 
 
@@ -252,13 +260,33 @@ def regroups(
         return False
     if not new:
         return not any(old) if together is _sum else all(number == 1 for number in old)
-    if len(new) > len(old) or (len(old) > MOST_REGROUPED and len(new) > 1):
-        return sorted(new) == sorted(old)
+    if len(new) > len(old):
+        return False
+    if len(old) > MOST_REGROUPED and len(new) > 1:
+        return sorted(new) == sorted(old) or _are_runs(new, old, modulus, together)
     every = (tuple(range(len(old))),)
     return any(
         _are_results(new, [[old[at] for at in group] for group in groups], modulus, together)
         for groups in ((every,) if len(new) == 1 else _partitions(len(old), len(new)))
     )
+
+
+def _are_runs(
+    numbers: Sequence[Number],
+    parts: Sequence[Number],
+    modulus: int | None,
+    together: Callable[[Sequence[Number]], Number],
+) -> bool:
+    """Whether the numbers, one after another, are what one run of parts after another gives."""
+    start = 0
+    for number in numbers:
+        for end in range(start + 1, len(parts) + 1):
+            if _are_results([number], [parts[start:end]], modulus, together):
+                start = end
+                break
+        else:
+            return False
+    return start == len(parts)
 
 
 def _are_results(

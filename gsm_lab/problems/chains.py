@@ -8,10 +8,11 @@ from gsm_lab.problems.algebra import (
     follows,
     form_follows,
     means_the_same,
-    number_from,
+    remainder,
     size_written_out,
     written,
 )
+from gsm_lab.problems.definitions import is_same
 from gsm_lab.problems.graph import Linear
 from gsm_lab.problems.marks import AT_ONCE, ORDER, OTHER_LINKS, Marks
 from gsm_lab.problems.solution import form_chain_text
@@ -43,12 +44,12 @@ def is_chain(step: Step, definition: Expression, value: Number, marks: Marks) ->
             marks.error("malformed", step.name, "a link of the chain has names after numbers were put in")
             return False
         if names:
-            if not means_the_same(link, earlier, _numbers(values)):
+            if not (means_the_same(link, earlier, _numbers(values)) or is_same(link, earlier, marks)):
                 marks.error("false_arithmetic", step.name, "a link of its chain does not follow from the one before")
                 return False
             earlier = link
             continue
-        number = number_from(link, modulus)
+        number = remainder(link, modulus)
         if number is None:
             marks.error("malformed", step.name, "a link of the chain is no number")
             return False
@@ -60,7 +61,7 @@ def is_chain(step: Step, definition: Expression, value: Number, marks: Marks) ->
                 if link != put_in:
                     marks.deviate(ORDER)
                 continue
-            known = number_from(put_in, modulus)
+            known = remainder(put_in, modulus)
             if known is not None and known == number and follows(link, put_in, modulus):
                 if isinstance(definition, Binary):
                     marks.deviate(AT_ONCE)
@@ -68,7 +69,7 @@ def is_chain(step: Step, definition: Expression, value: Number, marks: Marks) ->
                 marks.error("wrong_value", step.name, "the numbers put in are not the values of the operands")
                 is_right, is_put_in_wrongly = False, True
             continue
-        if number_from(earlier, modulus) != number:
+        if remainder(earlier, modulus) != number:
             marks.error("false_arithmetic", step.name, "an equality of its chain is false")
             is_right = False
         elif not follows(link, earlier, modulus):

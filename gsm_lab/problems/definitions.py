@@ -3,8 +3,12 @@
 from gsm_lab.problems.algebra import Number, means_the_same, signs_in, written
 from gsm_lab.problems.graph import Operation
 from gsm_lab.problems.marks import ALIASED, INLINED, ORDER, PUT_IN, SPLIT, Marks
-from gsm_lab.problems.trace import Expression, names_in, size_of, substitute
+from gsm_lab.problems.trace import Binary, Expression, names_in, size_of, substitute
 
+MOST_WORK = 40_000
+"""Operands of definitions that are compared in one text."""
+MOST_LEVELS = 12
+"""How often a definition is written out further."""
 MOST_EXPANDED = 200
 """Operands of a definition whose quantities are computed within it."""
 
@@ -16,7 +20,11 @@ def in_quantities(expression: Expression, marks: Marks) -> tuple[Expression, fro
     """
     meant: dict[str, Expression] = {}
     helpers: frozenset[str] = frozenset()
-    for word in names_in(expression):
+    words = names_in(expression)
+    size = sum(size_of(meaning.expression) for word in words if (meaning := marks.meanings.get(word)) is not None)
+    if size > MOST_EXPANDED:
+        return expression, helpers
+    for word in words:
         meaning = marks.meanings.get(word)
         if meaning is None:
             meant[word] = marks.first_meaning.get(word, word)
@@ -42,11 +50,29 @@ def inlined_in(name: str, marks: Marks) -> set[str]:
     return found
 
 
+def is_same(given: Expression, earlier: Expression, marks: Marks) -> bool:
+    """Whether two expressions in letters mean the same; quantities in the earlier one may be written out."""
+    one, other = (
+        _without_copies(in_quantities(given, marks)[0], marks),
+        _without_copies(in_quantities(earlier, marks)[0], marks),
+    )
+    marks.work += size_of(one) + size_of(other)
+    if marks.work > MOST_WORK:
+        return False
+    values = _known_values(marks)
+    return means_the_same(one, other, values) or any(
+        means_the_same(one, _without_copies(full, marks), values) for full in _expanded(other, one, marks)[0]
+    )
+
+
 def is_definition(given: Expression, name: str, kind: str, marks: Marks) -> bool:
     """Whether an expression in names is the graph's definition of `name`."""
     exercise = marks.exercise
     wanted = exercise.definition_of[name]
-    if given == wanted or _means(given, wanted, name, marks):
+    marks.work += size_of(given) + size_of(wanted)
+    if given == wanted or (
+        marks.work <= MOST_WORK and name not in names_in(given) and _means(given, wanted, name, marks)
+    ):
         return True
     if signs_in(given) != signs_in(wanted):
         marks.error("wrong_operation", kind + name, "its operation is not the one that the problem states")
@@ -66,10 +92,9 @@ def _means(given: Expression, wanted: Expression, name: str, marks: Marks) -> bo
         marks.deviate(ALIASED)
         return True
     values = _known_values(marks)
-    expanded, leaves = _expanded(other, name, marks)
-    if expanded is not None and expanded != other:
-        full = _without_copies(expanded, marks)
-        if means_the_same(one, full, values):
+    expanded, leaves = _expanded(other, one, marks)
+    for full in expanded:
+        if means_the_same(one, _without_copies(full, marks), values):
             marks.deviate(INLINED)
             return True
     if means_the_same(one, other, values | leaves):
@@ -107,25 +132,31 @@ def _without_copies(expression: Expression, marks: Marks) -> Expression:
     return substitute(expression, originals)
 
 
-def _expanded(wanted: Expression, name: str, marks: Marks) -> tuple[Expression | None, dict[str, Number]]:
-    """The definition with every quantity that nothing defines written out; None if that is too long.
+def _expanded(wanted: Expression, given: Expression, marks: Marks) -> tuple[list[Expression], dict[str, Number]]:
+    """The definition with quantities written out: first those that nothing defines, then also others not in `given`.
 
-    Also the leaves among them: their numbers may stand for them.
+    Also the leaves that nothing defines: their numbers may stand for them.
     """
     definitions, problem = marks.exercise.definition_of, marks.exercise.problem
-    leaves: dict[str, Number] = {}
     unknown = marks.exercise.asked_name if problem.given is not None else None
-    while True:
-        inlined = {word for word in names_in(wanted) if word in marks.inlined and word != unknown}
-        if not inlined:
-            return wanted, leaves
-        for word in inlined:
-            definition = definitions[word]
-            if isinstance(definition, int):
-                leaves[word] = definition
-        wanted = substitute(wanted, {word: definitions[word] for word in inlined})
-        if size_of(wanted) > MOST_EXPANDED:
-            return None, leaves
+    told = set(names_in(given))
+    leaves: dict[str, Number] = {}
+    found: list[Expression] = []
+    for everything in (False, True):
+        while len(found) < MOST_LEVELS:
+            inside = {word for word in names_in(wanted) if word in definitions and word != unknown}
+            chosen = {word for word in inside if word in marks.inlined}
+            if not chosen and everything:
+                chosen = {word for word in inside - told if isinstance(definitions[word], str | Binary)}
+            if not chosen:
+                break
+            leaves |= {word: leaf for word in chosen if isinstance(leaf := definitions[word], int)}
+            size = sum(size_of(definitions[word]) for word in names_in(wanted) if word in chosen)
+            if size > MOST_EXPANDED:
+                return found, leaves
+            wanted = substitute(wanted, {word: definitions[word] for word in chosen})
+            found.append(wanted)
+    return found, leaves
 
 
 def _is_in_forms(given: Expression, wanted: Expression, marks: Marks) -> bool:

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from gsm_lab.problems.algebra import follows, means_the_same, number_from
+from gsm_lab.problems.algebra import follows, means_the_same, number_from, size_written_out
 from gsm_lab.problems.graph import Linear
 from gsm_lab.problems.marks import (
     AT_ONCE,
@@ -16,7 +16,7 @@ from gsm_lab.problems.marks import (
     named,
     resolved_name,
 )
-from gsm_lab.problems.trace import Binary, Expression, Given, Solve, Unknown, linear_of, names_in
+from gsm_lab.problems.trace import Binary, Expression, Given, Solve, Unknown, linear_of, names_in, size_of
 
 
 def mark_unknown(statement: Unknown, marks: Marks) -> None:
@@ -54,10 +54,12 @@ def mark_given(statement: Given, marks: Marks) -> None:
     if sides[-1:] == [form] and sides[0] != form:
         sides.reverse()
         marks.deviate(SIDES)
-    if statement.value != value or sides[-1] != Linear(0, value):
+    if statement.value != value or value not in (statement.chain[-1], statement.chain[0]):
         marks.error("wrong_value", f"given {name}", "the value is not the one that the text gives")
     elif any(side != form for side in sides[:-1]):
         marks.error("wrong_operand", f"given {name}", "the left side is not its form")
+    elif any(size_of(side) > size_written_out(form) + 1 for side in statement.chain):
+        marks.error("wrong_operand", f"given {name}", "the left side is not its form written out")
     elif len(sides) > 2 or not set(names_in(statement.chain[0])) <= set(marks.unknowns):
         marks.deviate(LETTERS)
     marks.equation = (form, value)
@@ -76,7 +78,7 @@ def mark_solve(statement: Solve, marks: Marks) -> None:
         marks.deviate(SIDES)
     left, numbers = lefts[0], [number_from(side) for side in chain[1:]]
     last = numbers[-1]
-    if left is None or not left.a or not isinstance(last, int) or isinstance(chain[-1], str):
+    if left is None or not left.a or not isinstance(last, int) or size_of(chain[0]) > size_written_out(left) + 1:
         marks.error("malformed", "equation", "it does not have the unknown on one side and numbers on the other")
         return
     (a, b), right = marks.equation
@@ -85,7 +87,9 @@ def mark_solve(statement: Solve, marks: Marks) -> None:
     is_divided = left == Linear(1, 0)
     is_gathered = left == Linear(a, b - right) and last == 0
     value = right if left == Linear(a, b) else moved if is_moved else moved // abs(a) if is_divided else None
-    value = 0 if is_gathered else value
+    scale = a // left.a
+    is_scaled = scale > 1 and left == Linear(a // scale, b // scale) and not (a % scale or b % scale or right % scale)
+    value = 0 if is_gathered else right // scale if is_scaled and not is_divided else value
     if any(number != last for number in numbers):
         marks.error("false_arithmetic", "equation", "an equality of its chain is false")
     elif value is None or last != value:
@@ -107,7 +111,8 @@ def mark_solve(statement: Solve, marks: Marks) -> None:
 def _is_one_calculation(equation: tuple[Linear, int], left: Linear) -> bool:
     """Whether one calculation leads from an equation to one with this left side; turning it about counts for none."""
     (a, b), right = equation
-    return left in (Linear(a, b), Linear(a, b - right)) or (b != 0) + (left.a != abs(a)) <= 1
+    is_scaled = left.a * b == left.b * a and left.b != 0
+    return is_scaled or left in (Linear(a, b), Linear(a, b - right)) or (b != 0) + (left.a != abs(a)) <= 1
 
 
 def _is_shown(chain: tuple[Expression, ...], equation: tuple[Linear, int], left: Linear) -> bool:
@@ -121,6 +126,8 @@ def _calculations(equation: tuple[Linear, int], left: Linear, at_once: bool) -> 
         return [right, Binary("/", right, 1)]
     if left == Linear(a, b - right):
         return [0]
+    if left.b:
+        return [right * left.a // a, Binary("/", right, a // left.a)]
     moved: Expression = right if a > 0 else Binary("-", 0, right)
     if b:
         moved = Binary("-", right, b) if b > 0 and a > 0 else Binary("+", right, -b) if a > 0 else Binary("-", b, right)

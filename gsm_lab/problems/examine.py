@@ -11,7 +11,7 @@ that is taken back counts neither for nor against.
 import re
 from collections.abc import Mapping
 
-from gsm_lab.problems.algebra import Number, number_from
+from gsm_lab.problems.algebra import Number, means_the_same, number_from
 from gsm_lab.problems.chains import is_chain, is_valued
 from gsm_lab.problems.definitions import MOST_EXPANDED, in_quantities, inlined_in, is_definition
 from gsm_lab.problems.equations import mark_given, mark_solve, mark_unknown
@@ -39,11 +39,13 @@ from gsm_lab.problems.marks import (
 from gsm_lab.problems.reading import Piece, read_freely
 from gsm_lab.problems.trace import (
     Answer,
+    Binary,
     Check,
     Expression,
     Given,
     Malformed,
     Plan,
+    Prose,
     Retract,
     Solve,
     Statement,
@@ -56,7 +58,15 @@ from gsm_lab.problems.trace import (
 )
 from gsm_lab.problems.verdicts import ERRORS, Examination, Finding, Grade, Mark, Verdict
 
-_DIGITS, _WORDS = re.compile("[0-9]+"), re.compile(r"[^\W_]+")
+_LETTER = re.compile("[A-Za-z][0-9]{0,2}")
+_WORDS = re.compile(r"[^\W\d_]+")
+_OWN = """first second last two three four both these those together partial part subtotal running intermediate temp
+temporary helper auxiliary aux group rest step sum so far of the and combined bracket brackets inner"""
+OWN_WORDS = frozenset(_OWN.split())
+"""Words for what a solver puts together that say nothing about the quantities of a problem."""
+_SMALL_SIGNS = frozenset(
+    "\u548c\u4e0e\u7684\u4e4b\u5408\u8ba1\u603b\u6570\u90e8\u5206\u524d\u4e24\u8005\u9879\u4e2d\u95f4\u7ed3\u679c\u5c0f"
+)
 MOST_LINKS = 120
 """A chain with more links than this is not read."""
 
@@ -69,7 +79,13 @@ def examine(exercise: Exercise, completion: str | bytes, finished: bool = True) 
     text = completion if isinstance(completion, str) else completion.decode("utf-8", "replace")
     form = exercise.style.form
     names = quantity_names(exercise)
-    pieces = read_freely(text, exercise.grammar, form, words_in(names))
+    units = words_in(names)
+    pieces = read_freely(text, exercise.grammar, form, units)
+    letters = units.intersection(
+        one.statement.variable.casefold() for one in pieces or () if isinstance(one.statement, Step)
+    )
+    if letters:  # `3 a` is no number of a kind where `a` is a letter
+        pieces = read_freely(text, exercise.grammar, form, units - letters)
     if pieces is None:
         verdict = Verdict.UNREADABLE if finished else Verdict.TRUNCATED
         message = "the text is too long to be a solution"
@@ -86,7 +102,9 @@ def examine(exercise: Exercise, completion: str | bytes, finished: bool = True) 
     marks.at = -1
     if form != "answer_only":
         _mark_what_lacks(marks)
-    grade = _concluded(marks, _read_answer(pieces, kept, marks), finished, len(dropped) // 2)
+    is_read = bool(marks.answers) and None not in marks.answers
+    num_retracted = sum(isinstance(pieces[at].statement, Retract) for at in dropped)
+    grade = _concluded(marks, marks.answers[-1] if is_read else None, finished, num_retracted)
     return Examination(grade, tuple(_with_late_errors(drafts, marks)))
 
 
@@ -125,13 +143,21 @@ def _kind(statement: Statement) -> str:
 
 
 def _kept(pieces: list[Piece]) -> tuple[list[int], set[int]]:
-    """The statements that were not taken back, and those that were or take one back."""
+    """The statements that were not taken back, and those that were or take one back.
+
+    Words between do not count; calculations within a step go with it.
+    """
     kept: list[int] = []
     dropped: set[int] = set()
     for at, piece in enumerate(pieces):
-        is_step = kept and isinstance(pieces[kept[-1]].statement, Step | Plan | Check | Unknown | Given | Solve)
+        last = next((old for old in reversed(kept) if not isinstance(pieces[old].statement, Prose)), -1)
+        is_step = last >= 0 and isinstance(pieces[last].statement, Step | Plan | Check | Unknown | Given | Solve)
         if isinstance(piece.statement, Retract) and is_step:
-            dropped |= {kept.pop(), at}
+            kept.remove(last)
+            dropped |= {last, at}
+            while last > 0 and pieces[last].is_continued and kept and kept[-1] == last - 1:
+                last = kept.pop()
+                dropped.add(last)
         else:
             kept.append(at)
     return kept, dropped
@@ -182,15 +208,6 @@ def _concluded(marks: Marks, answer: Number | None, finished: bool, num_retracte
     )
 
 
-def _read_answer(pieces: list[Piece], kept: list[int], marks: Marks) -> Number | None:
-    """The answer; where there are several, the last, and those that differ from the first are errors."""
-    answers = [(at, statement.value) for at in kept if isinstance(statement := pieces[at].statement, Answer)]
-    for at, value in answers[1:]:
-        marks.at = at
-        marks.error("redefined", "answer", f"answered again with {value}")
-    return answers[-1][1] if answers and all(value is not None for _, value in answers) else None
-
-
 def _mark_statement(statement: Statement, marks: Marks) -> None:
     match statement:
         case Step():
@@ -205,16 +222,21 @@ def _mark_statement(statement: Statement, marks: Marks) -> None:
             mark_solve(statement, marks)
         case Check():
             _mark_check(statement, marks)
-        case Answer():
-            _mark_answer(marks)
+        case Answer(value):
+            _mark_answer(value, marks)
         case Retract():
             marks.error("malformed", "retract", "there is nothing to take back")
         case Malformed(text):
             marks.error("malformed", f"{text[:60]!r}", "this is not a statement of the solution's grammar")
 
 
-def _mark_answer(marks: Marks) -> None:
+def _mark_answer(value: Number | None, marks: Marks) -> None:
     exercise = marks.exercise
+    if marks.answers and marks.answers[-1] != value:
+        marks.error("redefined", "answer", f"answered again with {value}")
+    elif marks.answers:
+        marks.deviate(TOLD_AGAIN)
+    marks.answers.append(value)
     if exercise.style.form == "answer_only":
         return
     is_reverse = exercise.problem.given is not None
@@ -251,7 +273,11 @@ def _mark_plan(plan: Plan, marks: Marks) -> None:
     if exercise.problem.given is not None and name == exercise.asked_name:
         marks.error("wrong_operation", f"plan for {name}", "its value is not told: it is the unknown")
         return
-    meant = {word: found for word in names_in(plan.expression) if (found := resolved_name(word, marks.names))}
+    meant = {
+        word: found
+        for word in names_in(plan.expression)
+        if (found := resolved_name(word, marks.names) or marks.first_meaning.get(word)) is not None
+    }
     if any(word != found for word, found in meant.items()):
         marks.deviate(OTHER_NAMES)
     given = substitute(plan.expression, meant)
@@ -264,11 +290,20 @@ def _mark_check(statement: Check, marks: Marks) -> None:
     modulus = marks.exercise.problem.modulus
     if any(names_in(part) for part in statement.chain):
         marks.deviate(IN_CHECK)
-    numbers = {number_from(substitute(part, marks.values), modulus) for part in statement.chain}
+    known = {
+        word: value for part in statement.chain for word in names_in(part) if (value := _value(word, marks)) is not None
+    }
+    numbers = {number_from(substitute(part, known), modulus) for part in statement.chain}
     if None in numbers:
         marks.error("malformed", "check", "it is not made of numbers alone")
     elif len(numbers) > 1:
         marks.error("false_arithmetic", "check", "it is false")
+
+
+def _value(word: str, marks: Marks) -> Expression | None:
+    """The value of a letter, or of a quantity that was computed, by its name."""
+    letter = marks.letter_of.get(resolved_name(word, marks.names) or "", word)
+    return marks.values.get(word, marks.values.get(letter))
 
 
 def _mark_step(step: Step, marks: Marks) -> None:
@@ -325,6 +360,9 @@ def _with_letters(step: Step, marks: Marks) -> tuple[Step, str | None]:
                 continue
             quantity = resolved_name(word, marks.names)
             letter = marks.letter_of.get(quantity or "")
+            if quantity is not None and letter is None and quantity in marks.defined:  # its letter means another now
+                letter = quantity
+                bind(letter, Meaning(quantity, quantity), marks)
             if quantity is not None and letter is not None:
                 letters[word] = letter
                 marks.deviate(LETTERS)
@@ -343,7 +381,7 @@ def _mark_helper(step: Step, is_early: bool, marks: Marks) -> None:
     definition, helpers = in_quantities(step.chain[0], marks)
     modulus = marks.exercise.problem.modulus
     value = number_from(substitute(step.chain[0], marks.values), modulus)
-    if is_early or not names_in(definition) or not _is_own_name(step.name, definition, marks):
+    if is_early or not names_in(definition) or not _is_own_name(step, definition, marks):
         marks.error("unknown", repr(step.name), "the problem has no such quantity")
         return
     if size_of(definition) > MOST_EXPANDED:
@@ -361,16 +399,28 @@ def _mark_helper(step: Step, is_early: bool, marks: Marks) -> None:
     bind(step.variable, Meaning(None, definition, value, form, helpers), marks)
 
 
-def _is_own_name(name: str, definition: Expression, marks: Marks) -> bool:
-    """Whether a name speaks of no quantity of the problem's world but of those that it is computed from."""
-    plain = name.casefold()
-    for used in sorted(names_in(definition), key=len, reverse=True):
-        plain = plain.replace(plain_name(used), " ")
-    shapes = {_DIGITS.sub("0", known) for known in marks.names if known[-1].isdigit()}
-    own = _DIGITS.sub("0", plain.strip())
-    if own in shapes:
+def _is_own_name(step: Step, definition: Expression, marks: Marks) -> bool:
+    """Whether a name is one that a solver may give to what no sentence speaks of.
+
+    A letter, words such as "the first two", or "the sum of X and Y" with all that it is computed from; and it must not
+    stand for a needed quantity that has a name already.
+    """
+    for name in marks.inlined:
+        if means_the_same(definition, marks.exercise.definition_of[name]):
+            return False
+    if step.name == step.variable and marks.exercise.grammar.has_variables:
+        return True
+    if not isinstance(definition, Binary):
         return False
-    telling = words_in(marks.names) - SMALL_WORDS
-    if plain.isascii():
-        return telling.isdisjoint(_WORDS.findall(plain))
-    return not any(word in plain for word in telling if len(word) > 1)
+    if _LETTER.fullmatch(step.name):
+        return True
+    plain = step.name.casefold()
+    used = {plain_name(word) for word in names_in(definition)}
+    is_full = bool(used) and all(word in plain for word in used)
+    for word in sorted(used, key=len, reverse=True):
+        plain = plain.replace(word, " ")
+    words = _WORDS.findall(plain)
+    if not plain.isascii() and any(not word.isascii() for word in words):
+        return set("".join(word for word in words if not word.isascii())) <= _SMALL_SIGNS
+    allowed = OWN_WORDS | SMALL_WORDS if is_full else OWN_WORDS
+    return bool(words) and "_" not in plain and all(word in allowed for word in words)

@@ -15,12 +15,14 @@ from gsm_lab.problems.trace import (
     ANSWER,
     END_ANSWER,
     END_THINK,
+    MOST_CHARACTERS,
     THINK,
     VARIABLES,
     Check,
     Given,
     Plan,
     Solve,
+    Statement,
     Step,
     TraceGrammar,
     Unknown,
@@ -35,6 +37,8 @@ def num_retracted(exercise: Exercise, text: str) -> int | None:
     """How many statements a literal solution takes back, or None if the text is no literal solution."""
     grammar = exercise.grammar
     form = exercise.style.form
+    if len(text) > MOST_CHARACTERS:
+        return None
     answer = grammar.answer.format(value=exercise.answer)
     body = " ".join(text.split())
     if form == "answer_only":
@@ -62,7 +66,7 @@ def num_retracted(exercise: Exercise, text: str) -> int | None:
     num = 0
     retract = grammar.retract.removesuffix(end).rstrip()
     if retract in pieces:
-        kept = _kept(pieces, retract, grammar)
+        kept = _kept(pieces, retract, exercise)
         if kept is None:
             return None
         num = (len(pieces) - len(kept)) // 2
@@ -70,13 +74,20 @@ def num_retracted(exercise: Exercise, text: str) -> int | None:
     return num if _is_written(exercise, pieces) else None
 
 
-def _kept(pieces: Sequence[str], retract: str, grammar: TraceGrammar) -> list[str] | None:
+def _is_about(statement: Statement, exercise: Exercise) -> bool:
+    """Whether a statement, right or wrong, is one that can be taken back: about a quantity, or of numbers alone."""
+    if isinstance(statement, Step | Plan | Unknown | Given):
+        return statement.name in exercise.quantity_of
+    return isinstance(statement, Check | Solve)
+
+
+def _kept(pieces: Sequence[str], retract: str, exercise: Exercise) -> list[str] | None:
     """The statements that were not taken back; None where there was nothing to take back."""
     kept: list[str] = []
     for piece in pieces:
         if piece != retract:
             kept.append(piece)
-        elif kept and isinstance(read_statement(kept[-1], grammar), Step | Plan | Check | Unknown | Given | Solve):
+        elif kept and _is_about(read_statement(kept[-1], exercise.grammar), exercise):
             kept.pop()
         else:
             return None

@@ -59,9 +59,12 @@ class Marks:
     spoilt: set[str] = field(default_factory=set)
     """Quantities that a statement gets wrong; nothing makes them right again."""
     defined: set[str] = field(default_factory=set)
+    answers: list[Number | None] = field(default_factory=list)
+    work: int = 0
+    """Operands that were compared so far."""
     meanings: dict[str, Meaning] = field(default_factory=dict)
     letter_of: dict[str, str] = field(default_factory=dict)
-    """The letter that a quantity got last."""
+    """The letter that a quantity got last, if it still has it."""
     values: dict[str, Expression] = field(default_factory=dict)
     """The value of every letter that has one: not of those that depend on the unknown."""
     forms: dict[str, Linear] = field(default_factory=dict)
@@ -136,13 +139,15 @@ def bind(letter: str, meaning: Meaning, marks: Marks) -> None:
     """From here on the letter stands for this."""
     exercise = marks.exercise
     problem, quantity = exercise.problem, meaning.quantity
-    if exercise.grammar.has_variables and letter not in _PLAIN_LETTERS:
+    if exercise.grammar.has_variables and letter not in _PLAIN_LETTERS and letter != quantity:
         marks.deviate(LONG_LETTERS)
     old = marks.meanings.get(letter)
     if old is not None and old.quantity != quantity:
         if letter in marks.unknowns:
             marks.error("redefined", letter, "the letter of the unknown stands for something else")
         marks.deviate(LETTER_AGAIN)
+        if old.quantity is not None and marks.letter_of.get(old.quantity) == letter:
+            del marks.letter_of[old.quantity]
     marks.meanings[letter] = meaning
     for known in (marks.values, marks.forms, marks.unknowns):
         known.pop(letter, None)

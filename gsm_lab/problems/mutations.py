@@ -518,11 +518,11 @@ def hallucinated_step(gold: Gold, rng: random.Random) -> Rows:
 
 def mislabelled_helper(gold: Gold, rng: random.Random) -> Rows:
     """Two terms of a sum added in a step about a quantity that the problem lacks, or about the sum of two others."""
-    name = invented_name(gold, rng)
     for at in rng.sample(gold.calculations, len(gold.calculations)):
         step = gold.step(at)
         terms = first_terms(step.chain[0])
         first = None if terms is None else gold.explain(terms[0])
+        name = invented_name(gold, rng)
         others = [str(gold.name_of[one]) for one in gold.before(at) if one not in names_in(step.chain[0])]
         if gold.exercise.grammar.has_variables and len(others) > 1 and rng.random() < 0.5:
             name = "sum of {} and {}".format(*rng.sample(others, 2))

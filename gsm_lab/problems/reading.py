@@ -39,7 +39,7 @@ MOST_LINES = 1000
 LAYOUT, SIGNS, UNITS, SEPARATORS = "marks of layout", "other signs", "unit words", "thousands separators"
 DECIMALS, WORDING, PRODUCTS, TAGS = "decimals", "other wording", "products without a sign", "other tags"
 PROSE = "words beside the steps"
-_ODD = re.compile(r"[^\x00-\x7f]|\*\*|__|[`$\\]|^(?:[-*]|[0-9]{1,3}[.)]) ")
+_ODD = re.compile(r"[^\x00-\x7f]|\*\*|__|[`$\\]|^(?:[-*]|[0-9]{1,3}[.)]|#{1,6}) ")
 """What the grammar never has: worth a closer look before the grammar's own patterns take it for a name."""
 _TIMES, _DIVIDE, _MINUS = "\u00d7\u00b7\u22c5\u2219\u2715\u2217\uff0a", "\u00f7\u2215\uff0f", "\u2212\u2013\uff0d"
 _SIGN_TABLE = {ord(sign): "*" for sign in _TIMES} | {ord(sign): "/" for sign in _DIVIDE}
@@ -48,8 +48,8 @@ _SIGN_TABLE |= {0xFF10 + digit: str(digit) for digit in range(10)}
 _LATEX = {r"\times": "*", r"\cdot": "*", r"\div": "/", r"\(": "", r"\)": "", r"\[": "", r"\]": ""}
 _MARKS_BETWEEN = ";,:\uff1b\uff0c\uff1a"
 _MARKS = re.compile(r"\*\*|__|[`$]")
-_BULLET = re.compile(r"(?:[-*\u2022]+ |[0-9]{1,3}[.)] )+")
-_NUMBERING = re.compile(r"[-*\u2022]|[0-9]{1,3}[.)]?")
+_BULLET = re.compile(r"(?:[-*\u2022]+ |[0-9]{1,3}[.)] |#{1,6} (?![0-9]))+")
+_NUMBERING = re.compile(r"#{0,6} ?(?:step |part )?([0-9]{1,3})[.):]?", re.I)
 _LEAD_IN = re.compile(
     r"(?:(?:step [0-9]{1,3}|first|second|third|next|then|now|finally|also|and|so|thus|therefore)(?:[,:.] | - | ))+",
     re.I,
@@ -74,6 +74,10 @@ _OTHER_ENGLISH = tuple(
             r"(?:we have )?(?P<equation>[^<>:;?]{1,1000}?)(?: and we .{0,200})?",
         ),
         ("solve", r"[a-z][a-z ]{0,60}(?: by [0-9]{1,9})?: (?P<equation>[^<>:;?]{1,1000})"),
+        (
+            "solve",
+            r"(?:so|then|thus|therefore|hence|that means|this gives|we get),? (?P<equation>[^<>:;?]{1,1000})",
+        ),
     )
 )
 """How others say that something is unknown, is given, or follows."""
@@ -83,8 +87,16 @@ _ANSWER_WORDS = frozenset(
 _NUMBER = re.compile(r"([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,12})(?:\.([0-9]{1,12}))?")
 _PRODUCT = re.compile(r"([0-9]+)([^\W\d_].*)")
 _ASSIGNMENT = re.compile(r"([^\W\d]\w{0,60}) ?= ?([^<>:;?]{1,4000})")
-_PROSE = re.compile(r"[^\d=+*/<>()]{1,400}")
-_WORD = re.compile(r"[^\W\d_]+|[^\w\s,-]|[\d_]")
+_PROSE = re.compile(r"[^\d=+*/<>()#]{1,400}")
+_TELLING = """zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million dozen half
+double twice triple no not never nor wrong incorrect mistake mistaken false guess maybe perhaps more less fewer than
+equals equal plus minus times sum product difference total as many answer"""
+_TELLING_WORDS = frozenset(_TELLING.split())
+"""Words with which a sentence without a number may say something about one."""
+_IS_ONE = re.compile(r"\b(?:is|are|be|was|were|has|have|makes|gives) (?:only |just )?one\b", re.I)
+_NUMBERS_IN_CHINESE = frozenset("零一二两三四五六七八九十百千万亿半倍不非没错共多少")
+_UNIT_WORDS = re.compile(r"\s*[^\W\d_]+(?:[ ,-]{1,2}[^\W\d_]+){0,12}")
 _IMPLIED = re.compile(r"(?<=[\w)])\s*(?=\()|(?<=\))\s*(?=\w)")
 MOST_UNITS = 80
 """Characters of the words behind a number."""
@@ -100,6 +112,8 @@ class Piece:
     """First character, and the one behind the last."""
     statement: Statement
     deviations: tuple[str, ...] = ()
+    is_continued: bool = False
+    """Whether a calculation within the same step stands before it."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,13 @@ class _How:
     grammar: TraceGrammar
     units: frozenset[str]
 
+    def is_unit(self, text: str) -> bool:
+        """Whether what stands behind a number is words that tell what is counted."""
+        if len(text) > MOST_UNITS or not _UNIT_WORDS.fullmatch(text):
+            return False
+        words = re.split(r"[ ,-]+", text.strip().casefold())
+        return self.units.issuperset(words) and all(len(word) > 1 or not word.isascii() for word in words)
+
 
 def read_freely(
     text: str, grammar: TraceGrammar, form: str = "steps", units: frozenset[str] = frozenset()
@@ -117,13 +138,15 @@ def read_freely(
 
     `units` are the words that may stand behind a number, in small letters.
     """
-    if len(text) > MOST_CHARACTERS:
+    if len(text) > MOST_CHARACTERS or text.count("\n") > MOST_PIECES:
         return None
     how = _How(grammar, units)
     tags = list(_TAGS.finditer(text)) if "<" in text else []
     if form == "think" or tags:
-        return _read_tagged(text, [(tag.group(), tag.start(), tag.end()) for tag in tags], how, form)
-    return _read_span(text, 0, len(text), how)
+        pieces = _read_tagged(text, [(tag.group(), tag.start(), tag.end()) for tag in tags], how, form)
+    else:
+        pieces = _read_span(text, 0, len(text), how)
+    return None if pieces is None else _checked(sorted(pieces, key=lambda piece: piece.start))
 
 
 def _read_span(text: str, start: int, end: int, how: _How) -> list[Piece] | None:
@@ -156,10 +179,14 @@ def _read_piece(text: str, start: int, end: int, how: _How) -> list[Piece]:
     statement, deviations = _statement(piece, how)
     if not isinstance(statement, Malformed):
         return [Piece(start, end, statement, deviations)]
-    if _NUMBERING.fullmatch(piece):
+    if piece in "-*\u2022":
         return []
+    if _NUMBERING.fullmatch(piece):
+        return [Piece(start, end, Prose(piece))]
     if ";" in piece and (clauses := _with_clauses(piece, how)):
-        return [Piece(start, end, one, notes) for one, notes in clauses]
+        ends = [start + at for at, sign in enumerate(raw) if sign == ";"][1:]
+        begins = zip([start, *ends], [*ends, end], clauses, strict=False)
+        return [Piece(begin, stop, *one, number > 0) for number, (begin, stop, one) in enumerate(begins)]
     if 0 < raw.count("\n") <= MOST_LINES:
         found: list[Piece] = []
         at = start
@@ -167,9 +194,36 @@ def _read_piece(text: str, start: int, end: int, how: _How) -> list[Piece]:
             found += _read_piece(text, at, at + len(line), how)
             at += len(line) + 1
         return found
-    if _PROSE.fullmatch(piece) and sum(map(str.isalpha, piece)) > 1:
+    if is_prose(piece):
         return [Piece(start, end, Prose(piece), (PROSE,))]
     return [Piece(start, end, statement, ())]
+
+
+def is_prose(text: str) -> bool:
+    """Whether words hold no number, sign or word that could say something about a quantity."""
+    if not _PROSE.fullmatch(text) or _IS_ONE.search(text) or not _NUMBERS_IN_CHINESE.isdisjoint(text):
+        return False
+    words = re.findall(r"[^\W\d_]+", text)
+    is_plain = all(len(word) > 1 or word in "aAI" or not word.isascii() for word in words)
+    return bool(words) and is_plain and _TELLING_WORDS.isdisjoint(text.casefold().split()) and "_" not in text
+
+
+def _checked(pieces: list[Piece]) -> list[Piece]:
+    """The pieces without numbers that count statements from 1; other numbers, and words after an answer, are wrong."""
+    result: list[Piece] = []
+    expected, is_answered = 1, False
+    for at, piece in enumerate(pieces):
+        statement = piece.statement
+        is_answered = is_answered or isinstance(statement, Answer)
+        if isinstance(statement, Prose):
+            number = _NUMBERING.fullmatch(statement.text)
+            if number is not None and int(number[1]) == expected and at + 1 < len(pieces) and not is_answered:
+                expected += 1
+                continue
+            if number is not None or is_answered:
+                piece = Piece(piece.start, piece.end, Malformed(statement.text))
+        result.append(piece)
+    return result
 
 
 def _statement(piece: str, how: _How) -> tuple[Statement, tuple[str, ...]]:
@@ -226,7 +280,9 @@ def _plain(piece: str, end: str, notes: dict[str, None]) -> str:
         text = text.replace(old, new)
     if text != piece:
         notes[SIGNS] = None
-    plain = _BULLET.sub("", _MARKS.sub("", text), count=1) if text[0] in "-*\u20220123456789" else _MARKS.sub("", text)
+    plain = _MARKS.sub("", text).strip()
+    if bullet := _BULLET.match(plain):
+        plain = plain[bullet.end() :]
     plain = " ".join(plain.split()).removesuffix(end).rstrip()
     if plain != text:
         notes[LAYOUT] = None
@@ -243,7 +299,8 @@ def _meant(text: str, how: _How, notes: dict[str, None]) -> Statement | None:
             is_usual = _loose_patterns(how.grammar)[-1][1].fullmatch(text) is not None and seen
             notes.update(seen if is_usual else seen | {WORDING: None})
             return Answer(value)
-    short = _LEAD_IN.sub("", text, count=1) if text[:1].isalpha() else text
+    lead = _LEAD_IN.match(text)
+    short = text[lead.end() :] if lead else text
     for kind, pattern in (*_loose_patterns(how.grammar), *_OTHER_ENGLISH):
         for one in dict.fromkeys((text, short)):
             found = pattern.fullmatch(one)
@@ -274,10 +331,25 @@ def _from_slots(kind: str, found: re.Match[str], text: str, how: _How, notes: di
         if expression and "(" in expression and (changed := _IMPLIED.sub(" * ", expression)) != expression:
             notes[PRODUCTS] = None
             slots[name] = changed
+    for name in ("chain", "equation"):
+        if (links := slots.get(name)) and how.units:
+            slots[name] = "=".join(_without_unit(part, how, notes) for part in links.split("="))
     statement = statement_from(kind, slots, partial(_operand, how, notes))
     if not notes:
         notes[WORDING] = None
     return statement
+
+
+def _without_unit(link: str, how: _How, notes: dict[str, None]) -> str:
+    """A link that is a number with a unit word, without it; every other link as it is."""
+    found = _NUMBER.match(link.strip())
+    if found is None:
+        return link
+    rest = link.strip()[found.end() :]
+    if not rest or rest[0] in "+-*/(" or not how.is_unit(rest):
+        return link
+    notes[UNITS] = None
+    return found[0]
 
 
 def _operand(how: _How, notes: dict[str, None], token: str) -> Expression | None:
@@ -289,7 +361,7 @@ def _operand(how: _How, notes: dict[str, None], token: str) -> Expression | None
     if product is not None and number is not None:
         notes[PRODUCTS] = None
         return Binary("*", number, product[2])
-    return _number_with_words(token, how, notes)
+    return _number_with_words(token, _How(how.grammar, frozenset()), notes)
 
 
 def _number_with_words(text: str, how: _How, notes: dict[str, None]) -> int | Fraction | None:
@@ -302,7 +374,7 @@ def _number_with_words(text: str, how: _How, notes: dict[str, None]) -> int | Fr
     if found is None or not plain.isprintable():
         return None
     rest = plain[found.end() :].rstrip(".!。 *_`$")
-    if rest and (len(rest) > MOST_UNITS or not how.units.issuperset(_WORD.findall(rest.casefold()))):
+    if rest and not how.is_unit(rest):
         return None
     digits, decimals = found[1].replace(",", ""), found[2]
     if len(digits) > MOST_DIGITS or (len(digits) > 1 and digits[0] == "0"):
@@ -344,7 +416,12 @@ def _loose(kind: str, pattern: str) -> re.Pattern[str]:
         elif part in slots:
             result += str(slots[part])
         elif part.isspace():
-            result += r"\s*" if result.endswith("?") else r"\s+"
+            if not result.endswith(r"\s*"):
+                result += r"\s*" if result.endswith("?") else r"\s+"
+        elif part == "=":
+            result = result.removesuffix(r"\s+") + r"\s*=\s*"
+        elif part == "so" and kind == "step":
+            result += "(?:so|then|thus|hence|therefore)"
         elif part in _MARKS_BETWEEN:
             result += f"[{_MARKS_BETWEEN}]?"
         else:
@@ -360,6 +437,8 @@ def _read_tagged(text: str, tags: list[tuple[str, int, int]], how: _How, form: s
     elif names == [THINK, END_THINK, ANSWER]:
         (_, begin, first), (_, last, after), (_, before, opened) = tags
         closed = end = len(text)
+    elif names in ([THINK, END_THINK], [ANSWER, END_ANSWER]):
+        return _read_half_tagged(text, tags, how)
     elif names:
         return [Piece(0, len(text), Malformed(text[:200]))]
     else:
@@ -379,6 +458,20 @@ def _read_tagged(text: str, tags: list[tuple[str, int, int]], how: _How, form: s
         notes[TAGS] = None
     pieces.append(Piece(opened, closed, Answer(value), tuple(notes)))
     return pieces
+
+
+def _read_half_tagged(text: str, tags: list[tuple[str, int, int]], how: _How) -> list[Piece] | None:
+    """Statements of which only the thoughts, or only the answer, stand in tags."""
+    (name, begin, first), (_, last, after) = tags
+    spans = [_read_span(text, 0, begin, how), _read_span(text, after, len(text), how)]
+    if name == THINK:
+        spans.insert(1, _read_span(text, first, last, how))
+    else:
+        notes: dict[str, None] = {}
+        answer = Answer(_number_with_words(text[first:last][:200], how, notes))
+        spans.insert(1, [Piece(first, last, answer, tuple(notes))])
+    pieces = [piece for span in spans for piece in span or ()]
+    return None if None in spans else _with_note(pieces, TAGS)
 
 
 def _with_note(pieces: list[Piece] | None, note: str) -> list[Piece] | None:

@@ -35,7 +35,7 @@ FORMS = ("steps", "answer_only", "think")
 THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
 MOST_CHARACTERS = 200_000
 MOST_DIGITS = 12
-MOST_DEPTH = 20
+MOST_DEPTH = 10
 MOST_OPERANDS = 64
 """An expression with more operands is not read: trees stay small, and so does the time to compare them."""
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")

@@ -48,6 +48,8 @@ ROUND = 64
 """So many times `FEW` exercises at most go by before it is looked at what is still wanted."""
 MOST_TRIES = 60
 """For every changed solution that is wanted, so many exercises at most are searched for a place."""
+FEWEST_TRIES = 120
+"""A change that finds no place in so many exercises of a mode has none there."""
 MOST_FAILURES = 3
 """Examples of every broken law that are kept."""
 GUESSED_OPS = (2, 4, 8, 16, 32)
@@ -375,7 +377,7 @@ def _wanted(counts: Counter[Key], sizes: Mapping[str, int], mode: str, searched:
         pair
         for pair in kinds
         if tried[pair] < sizes[pair[0]]
-        and searched < (MOST_TRIES * sizes[pair[0]] if tried[pair] else max(300, 2 * sizes[pair[0]]))
+        and searched < (MOST_TRIES * sizes[pair[0]] if tried[pair] else max(FEWEST_TRIES, 2 * sizes[pair[0]]))
     ]
 
 

@@ -249,7 +249,7 @@ def test_an_answer_alone_may_leave_steps_out_but_not_tell_false_ones():
     problem = draw_problem(ProblemSpec(op=5), random.Random(0))
     exercise = render(problem, template, random.Random(0), Style(form="answer_only"))
     assert grade(exercise, exercise.completion).verified
-    assert not grade(exercise, " It is obvious." + exercise.completion).verified
+    assert not grade(exercise, " It is obviously 7." + exercise.completion).verified
 
 
 def test_checks_and_slips_leave_out_steps_in_which_the_unknown_cancels():
