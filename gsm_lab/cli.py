@@ -355,7 +355,6 @@ def certify(
     """
     from gsm_lab.files import write_json, write_text
     from gsm_lab.study import certify as run
-    from gsm_lab.study.certificate import certificate_page
 
     of_spec, of_style = _settings(setting or [])
     with _bar("certify") as advance:
@@ -366,7 +365,7 @@ def certify(
     if output is not None:
         write_json(output, certificate.document())
     if page is not None:
-        write_text(page, certificate_page(certificate))
+        write_text(page, certificate.page())
     for line in certificate.lines:
         print(line)
     if not certificate.holds:

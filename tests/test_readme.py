@@ -76,18 +76,25 @@ def test_the_recipes_that_it_names_exist():
         assert experiment.recipe(name).name == name
 
 
-def test_the_python_example_runs():
-    (example,) = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
-    # -S: nothing but the standard library and this source
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", example],
-        cwd=ROOT,
+def python(program: str, folder: Path, *options: str) -> str:
+    return subprocess.run(
+        [sys.executable, *options, "-c", program],
+        cwd=folder,
         env={"PYTHONPATH": str(ROOT)},
         check=True,
         text=True,
         capture_output=True,
-    )
-    assert "correct 1.0 None" in done.stdout
+    ).stdout
+
+
+def test_the_python_examples_run(tmp_path: Path):
+    first, marked, other_engines = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
+    # -S: nothing but the standard library and this source
+    shown = python(first + marked, ROOT, "-S")
+    assert "correct 1.0 None" in shown
+    assert "\N{CHECK MARK} Define " in shown
+    python(other_engines, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"reward.py", "tasks", "train.parquet"}
 
 
 def test_files_that_it_links_to_are_there():

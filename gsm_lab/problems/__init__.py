@@ -7,9 +7,8 @@ refuse_stale_modules()
 from gsm_lab.problems import rewards
 from gsm_lab.problems.draw import check_spec, draw_counted, draw_problem
 from gsm_lab.problems.equivalences import EQUIVALENCES, reword
-from gsm_lab.problems.examine import examine
 from gsm_lab.problems.exercise import Exercise
-from gsm_lab.problems.grade import grade
+from gsm_lab.problems.grade import examine, grade
 from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Quantity
 from gsm_lab.problems.gsm_infinite import ForeignProblem, parse_gsm_infinite, read_gsm_infinite
 from gsm_lab.problems.identity import LEVELS, Identities, identities, identity_at, problem_id

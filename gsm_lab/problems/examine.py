@@ -71,12 +71,8 @@ MOST_LINKS = 120
 """A chain with more links than this is not read."""
 
 
-def examine(exercise: Exercise, completion: str | bytes, finished: bool = True) -> Examination:
-    """Mark any text, or any bytes, statement by statement; never raises, and takes time linear in the text.
-
-    `finished` is False for a completion that was cut at the length limit.
-    """
-    text = completion if isinstance(completion, str) else completion.decode("utf-8", "replace")
+def examined(exercise: Exercise, text: str, finished: bool) -> Examination:
+    """Every statement of a text marked; whether it is also literal, `examine` says."""
     form = exercise.style.form
     names = quantity_names(exercise)
     units = words_in(names)

@@ -525,13 +525,15 @@ def mislabelled_helper(gold: Gold, rng: random.Random) -> Rows:
         name = invented_name(gold, rng)
         others = [str(gold.name_of[one]) for one in gold.before(at) if one not in names_in(step.chain[0])]
         if gold.exercise.grammar.has_variables and len(others) > 1 and rng.random() < 0.5:
-            name = "sum of {} and {}".format(*rng.sample(others, 2))
-        if terms is None or first is None or name is None:
+            label: str | None = "sum of {} and {}".format(*rng.sample(others, 2))
+        else:
+            label = name
+        if terms is None or first is None or label is None:
             continue
-        letter = _variable(gold, name, rng)
+        letter = _variable(gold, label, rng)
         second = gold.explain(terms[1](letter), {letter: first[-1]})
         if second is not None:
-            return gold.with_statement(at, Step(name, letter, first), replace(step, chain=second))
+            return gold.with_statement(at, Step(label, letter, first), replace(step, chain=second))
     return None
 
 

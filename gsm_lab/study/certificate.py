@@ -87,6 +87,10 @@ class Certificate:
         """A value that JSON can hold, with its checksum."""
         return {**self.signed, "checksum": _checksum(self.signed), "times": dict(self.times)}
 
+    def page(self) -> str:
+        """All of it as one HTML page."""
+        return page_of(self.signed, self.times, _checksum(self.signed))
+
 
 def check_document(document: Mapping[str, Any]) -> Certificate:
     """The certificate that a document holds, if nobody changed it.
@@ -179,7 +183,7 @@ def changed_chunk(source: Source, mode: str, wanted: Sequence[tuple[str, str]], 
             if text is None:
                 continue
             found = grade(exercise, text)
-            key = (group, kind, mode, exercise.frames)
+            key = (group, kind, exercise.problem.mode, exercise.frames)
             counts[*key, "tried"] += 1
             counts[*key, "verified"] += found.verified
             counts[*key, "literal"] += found.literal
@@ -430,11 +434,6 @@ def _broken(examples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if len(law["examples"]) < MOST_FAILURES:
             law["examples"].append({key: value for key, value in example.items() if key != "law"})
     return list(found.values())
-
-
-def certificate_page(certificate: Certificate) -> str:
-    """The certificate as one HTML page."""
-    return page_of(certificate.signed, certificate.times, _checksum(certificate.signed))
 
 
 def hostile_of(source: Source, index: int) -> float:

@@ -99,14 +99,14 @@ def test_a_slow_machine_breaks_a_law_that_is_not_signed(monkeypatch):
 
 
 def test_the_page_holds_all_classes_and_escapes_what_others_wrote(found):
-    page = certificate.certificate_page(found)
+    page = found.page()
     assert "The laws hold." in page
     assert all(f"<td>{kind}</td>" in page for kind in (*MUTATIONS, *EQUIVALENCES))
     assert "src=" not in page
     assert "href=" not in page
     example = {"law": "<script>", "times": 1, "examples": [{"text": "</pre><script>alert(1)</script>"}]}
     broken = dataclasses.replace(found, signed={**found.signed, "broken": [example], "holds": False})
-    page = certificate.certificate_page(broken)
+    page = broken.page()
     assert "A law is broken." in page
     assert "<script>" not in page
 
