@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.graph import IMPLICIT, Operation
-from gsm_lab.problems.mutations import extra_step_of
+from gsm_lab.problems.mutations.steps import extra_step_of
 from gsm_lab.problems.rewriting import MOST_OPERANDS, Chain, Gold, first_terms, parts_of, text_of
 from gsm_lab.problems.solution import write_solution
 from gsm_lab.problems.trace import (
