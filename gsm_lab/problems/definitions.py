@@ -77,7 +77,9 @@ def is_definition(given: Expression, name: str, kind: str, marks: Marks) -> bool
     if signs_in(given) != signs_in(wanted):
         marks.error("wrong_operation", kind + name, "its operation is not the one that the problem states")
     else:
-        marks.error("wrong_operand", kind + name, "its operands are not those that the problem states")
+        is_number = not isinstance(given, str | Binary)
+        what = "its number is not the one" if is_number else "its operands are not those"
+        marks.error("wrong_operand", kind + name, f"{what} that the problem states")
     return False
 
 
