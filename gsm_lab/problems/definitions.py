@@ -5,8 +5,8 @@ from gsm_lab.problems.graph import Operation
 from gsm_lab.problems.marks import ALIASED, INLINED, ORDER, PUT_IN, SPLIT, Marks
 from gsm_lab.problems.trace import Binary, Expression, names_in, size_of, substitute
 
-MOST_WORK = 40_000
-"""Operands of definitions that are compared in one text."""
+MOST_WORK = 100_000
+"""Operands that are compared in one text; no more is understood after that."""
 MOST_LEVELS = 12
 """How often a definition is written out further."""
 MOST_EXPANDED = 200
@@ -157,6 +157,9 @@ def _expanded(wanted: Expression, given: Expression, marks: Marks) -> tuple[list
             if size > MOST_EXPANDED:
                 return found, leaves
             wanted = substitute(wanted, {word: definitions[word] for word in chosen})
+            marks.work += size_of(wanted)
+            if marks.work > MOST_WORK:
+                return found, leaves
             found.append(wanted)
     return found, leaves
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from gsm_lab.problems.algebra import Number, means_the_same, number_from
 from gsm_lab.problems.chains import is_chain, is_valued
-from gsm_lab.problems.definitions import MOST_EXPANDED, in_quantities, inlined_in, is_definition
+from gsm_lab.problems.definitions import MOST_EXPANDED, MOST_WORK, in_quantities, inlined_in, is_definition
 from gsm_lab.problems.equations import mark_given, mark_solve, mark_unknown
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.graph import Linear
@@ -143,20 +143,19 @@ def _kept(pieces: list[Piece]) -> tuple[list[int], set[int]]:
 
     Words between do not count; calculations within a step go with it.
     """
-    kept: list[int] = []
+    standing: list[int] = []
     dropped: set[int] = set()
     for at, piece in enumerate(pieces):
-        last = next((old for old in reversed(kept) if not isinstance(pieces[old].statement, Prose)), -1)
-        is_step = last >= 0 and isinstance(pieces[last].statement, Step | Plan | Check | Unknown | Given | Solve)
-        if isinstance(piece.statement, Retract) and is_step:
-            kept.remove(last)
-            dropped |= {last, at}
-            while last > 0 and pieces[last].is_continued and kept and kept[-1] == last - 1:
-                last = kept.pop()
-                dropped.add(last)
-        else:
-            kept.append(at)
-    return kept, dropped
+        last = pieces[standing[-1]].statement if standing else None
+        if isinstance(piece.statement, Retract) and isinstance(last, Step | Plan | Check | Unknown | Given | Solve):
+            taken = standing.pop()
+            dropped |= {taken, at}
+            while pieces[taken].is_continued:
+                taken = standing.pop()
+                dropped.add(taken)
+        elif not isinstance(piece.statement, Prose):
+            standing.append(at)
+    return [at for at in range(len(pieces)) if at not in dropped], dropped
 
 
 def _foreseen(kept: list[Piece], exercise: Exercise, names: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str]]:
@@ -401,8 +400,11 @@ def _is_own_name(step: Step, definition: Expression, marks: Marks) -> bool:
     A letter, words such as "the first two", or "the sum of X and Y" with all that it is computed from; and it must not
     stand for a needed quantity that has a name already.
     """
-    for name in marks.inlined:
-        if means_the_same(definition, marks.exercise.definition_of[name]):
+    marks.work += len(marks.inlined)
+    size = size_of(definition)
+    for name in marks.inlined if marks.work <= MOST_WORK else ():
+        wanted = marks.exercise.definition_of[name]
+        if size_of(wanted) == size and means_the_same(definition, wanted):
             return False
     if step.name == step.variable and marks.exercise.grammar.has_variables:
         return True

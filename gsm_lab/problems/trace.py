@@ -33,7 +33,7 @@ from gsm_lab.problems.graph import Linear
 FORMS = ("steps", "answer_only", "think")
 """What a completion is: statements; the answer alone; or statements and an answer in tags."""
 THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
-MOST_CHARACTERS = 200_000
+MOST_CHARACTERS = 100_000
 MOST_DIGITS = 12
 MOST_DEPTH = 10
 MOST_OPERANDS = 64
