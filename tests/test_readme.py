@@ -76,6 +76,12 @@ def test_the_recipes_that_it_names_exist():
         assert experiment.recipe(name).name == name
 
 
+def test_certify(tmp_path: Path):
+    (command,) = commands("certify")
+    assert "the laws hold" in run(command, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"certificate.json", "certificate.html"}
+
+
 def python(program: str, folder: Path, *options: str) -> str:
     return subprocess.run(
         [sys.executable, *options, "-c", program],
