@@ -230,6 +230,6 @@ def test_what_was_never_tried_is_not_certified(problems, mutations):
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_the_laws_hold_at_full_size():
-    full = certify(200_000, 5_000, seed=1, workers=2)
+def test_the_laws_hold_at_a_tenth_of_full_size():
+    full = certify(20_000, 1_000, seed=1, workers=2)
     assert full.holds, full.lines
