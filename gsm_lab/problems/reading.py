@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 
 from gsm_lab.problems.trace import (
     ANSWER,
@@ -51,6 +51,8 @@ from gsm_lab.problems.wording import (
 
 MOST_PIECES = 20_000
 """A text with more pieces than this is no solution."""
+MOST_REMEMBERED = 300
+"""Characters of a piece that is worth remembering."""
 MOST_LINES = 1000
 """Nor are there more lines than this in one piece of it."""
 _ASSIGNMENT = re.compile(r"([^\W\d]\w{0,60}) ?= ?([^<>:;?]{1,4000})")
@@ -157,7 +159,16 @@ def _checked(pieces: list[Piece]) -> list[Piece]:
 
 
 def _statement(piece: str, how: How) -> tuple[Statement, tuple[str, ...]]:
-    """One statement and what had to be overlooked."""
+    """One statement and what had to be overlooked; the solutions of one problem have many in common."""
+    return _remembered(piece, how) if len(piece) <= MOST_REMEMBERED else _understood(piece, how)
+
+
+@lru_cache(maxsize=1 << 14)
+def _remembered(piece: str, how: How) -> tuple[Statement, tuple[str, ...]]:
+    return _understood(piece, how)
+
+
+def _understood(piece: str, how: How) -> tuple[Statement, tuple[str, ...]]:
     notes: dict[str, None] = {}
     is_odd = ODD.search(piece) is not None
     if not is_odd:
