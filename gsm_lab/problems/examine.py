@@ -77,10 +77,9 @@ def examined(exercise: Exercise, text: str, finished: bool) -> Examination:
     names = quantity_names(exercise)
     units = words_in(names)
     pieces = read_freely(text, exercise.grammar, form, units)
-    letters = units.intersection(
-        one.statement.variable.casefold() for one in pieces or () if isinstance(one.statement, Step)
-    )
-    if letters:  # `3 a` is no number of a kind where `a` is a letter
+    variables = {one.statement.variable.casefold() for one in pieces or () if isinstance(one.statement, Step)}
+    letters = {letter for letter in units & variables if len(letter) > 1 or not letter.isascii()}
+    if letters:  # `3 goats` is no number of a kind where `goats` is a letter; one letter alone is no unit
         pieces = read_freely(text, exercise.grammar, form, units - letters)
     if pieces is None:
         verdict = Verdict.UNREADABLE if finished else Verdict.TRUNCATED

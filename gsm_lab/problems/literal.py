@@ -60,8 +60,6 @@ def num_retracted(exercise: Exercise, text: str) -> int | None:
             return None
         body = body[: len(body) - len(end)]
     pieces = body.split(end + " ") if end.isascii() else [piece.strip() for piece in body.split(end)]
-    if end.startswith(" "):
-        return None
     pieces = [piece.rstrip() for piece in pieces]
     num = 0
     retract = grammar.retract.removesuffix(end).rstrip()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from gsm_lab.problems.algebra import written
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.graph import Linear, Operation
 from gsm_lab.problems.trace import (
@@ -248,20 +249,10 @@ def _explained_form(expression: Expression, forms: Mapping[str, Linear], letter:
     form = linear_of(expression, forms)
     if form is None or any(forms[name].a < 0 for name in names_in(expression)) or form.a <= 0:
         return None
-    put_in = substitute(expression, {name: written_form(forms[name], letter) for name in names_in(expression)})
+    put_in = substitute(expression, {name: written(forms[name], letter) for name in names_in(expression)})
     chain = [expression]
-    chain += [link for link in (put_in, written_form(form, letter)) if link != chain[-1]]
+    chain += [link for link in (put_in, written(form, letter)) if link != chain[-1]]
     return tuple(dict.fromkeys(chain))
-
-
-def written_form(form: Linear, letter: str) -> Expression:
-    """`3 * k + 2` as an expression."""
-    term: Expression = letter if abs(form.a) == 1 else Binary("*", abs(form.a), letter)
-    if not form.a:
-        return form.b
-    if form.a < 0:
-        return Binary("-", form.b, term)
-    return term if not form.b else Binary("+" if form.b > 0 else "-", term, abs(form.b))
 
 
 def parts_of(expression: Expression) -> Iterator[tuple[Binary, Callable[[Expression], Expression]]]:
