@@ -6,7 +6,7 @@ ENVIRONMENT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZE
 
 .PHONY: setup demo test test-slow bench clean
 
-HOT := $(wildcard gsm_lab/problems/*.py)
+HOT := $(wildcard gsm_lab/problems/*.py) gsm_lab/model/kernels/kernels.c
 
 setup: .venv/.compiled
 
@@ -37,4 +37,4 @@ bench: setup
 	$(BIN)/gsm-lab bench
 
 clean:
-	rm -rf .venv *.so gsm_lab/problems/*.so .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv *.so gsm_lab/problems/*.so gsm_lab/model/kernels/*.so .pytest_cache .mypy_cache .ruff_cache

@@ -1,7 +1,8 @@
-"""Compiles the busiest modules of gsm_lab.problems with mypyc; `make setup` runs it.
+"""Compiles the busiest modules of gsm_lab.problems with mypyc, and the kernels of gsm_lab.model; `make setup` runs it.
 
-They run without it, too, from the same source and with the same results; with it a row takes a quarter less time. Where
-there is no C compiler, or no Python headers, this says so and changes nothing.
+Everything runs without it, too. The modules have the same source and the same results; with it a row takes a quarter
+less time. The kernels (gsm_lab/model/kernels) make training and sampling on a CPU about twice as fast. Where there is
+no C compiler, or no Python headers, this says so and changes nothing.
 
 Python loads a compiled module whatever its source says by now. So after editing one of them, `make setup` again, or
 delete what this made with `python compile.py --remove`; until then gsm_lab.problems refuses to be imported.
@@ -15,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent
 PROBLEMS = ROOT / "gsm_lab" / "problems"
+KERNELS = ROOT / "gsm_lab" / "model" / "kernels" / "library.py"
 HOT = ("structure", "numbers", "distractors", "draw", "measures", "solution", "render", "identity", "literal")
 SETUP = """
 from mypyc.build import mypycify
@@ -26,13 +28,23 @@ setup(name="gsm_lab_compiled", packages=[], ext_modules=mypycify({arguments!r}, 
 
 def remove_compiled() -> None:
     """Delete what an earlier run left."""
-    for path in (*PROBLEMS.glob("*.so"), *PROBLEMS.glob("*.pyd"), *ROOT.glob("gsm_lab__mypyc.*")):
+    kernels = KERNELS.parent.glob("kernels-*.so")
+    for path in (*PROBLEMS.glob("*.so"), *PROBLEMS.glob("*.pyd"), *ROOT.glob("gsm_lab__mypyc.*"), *kernels):
         path.unlink()
+
+
+def build_kernels() -> None:
+    """Build the kernels, or say why not; their module is run by itself, so that PyTorch is not loaded."""
+    done = subprocess.run([sys.executable, str(KERNELS)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stderr[-2000:], file=sys.stderr)
+        print("the kernels of gsm_lab.model were not built (see above): models run by PyTorch alone.", file=sys.stderr)
 
 
 def main() -> None:
     """Compile, or say why not."""
     remove_compiled()
+    build_kernels()
     arguments = ["--strict", *(f"gsm_lab/problems/{name}.py" for name in HOT)]
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "setup.py"

@@ -6,15 +6,18 @@ how many rows fit at once. (Matrix products of other sizes round differently in 
 only when a uniform falls within that distance of a boundary between two tokens.) The log-probabilities are those of
 the distribution that was sampled, and equal those of a full forward pass.
 
-Shapes: M prompts in a chunk, N blocks of S rows, R = N * S rows, V vocabulary, X new tokens at most.
+Two writers do the work: `decode.py` on a CPU with the compiled kernels, `cuda_decode.py` everywhere else.
+
+Shapes: R rows, V vocabulary, X new tokens at most.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +25,16 @@ import torch
 from torch import Tensor
 
 from gsm_lab.errors import TokenError, TrainingError
-from gsm_lab.model.cache import KeyValueCache
+from gsm_lab.model import cuda_decode, decode, kernels
+from gsm_lab.model.decode import Written
 from gsm_lab.model.transformer import Transformer
 
 Uniforms = npt.NDArray[np.floating] | Tensor
 
-_PACK_ANEW_AT = 1.25
-"""Rows computed for each row still being written, above which the rows are packed anew."""
-_WASTE_IN_BLOCKS = 1.1
-"""The same number, at most, straight after packing; lower, so that packing always pays."""
+_NOT_FINITE = (
+    "the model's log-probabilities are not finite: its weights are damaged or diverged; "
+    "go back to an earlier checkpoint, or train with a lower learning rate."
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def sample(
     eos_id: int | Sequence[int],
     temperature: float = 1.0,
     max_rows: int = 256,
+    on_done: Callable[[int, list[Sample]], None] | None = None,
 ) -> list[list[Sample]]:
     """Complete every prompt as often as `uniforms` has rows for it; results in the order of the prompts.
 
@@ -78,6 +83,7 @@ def sample(
         eos_id: the token, or any of the tokens, that ends a completion.
         temperature: divides the logits; 0 takes the likeliest token.
         max_rows: completions written at the same time; bounds memory, changes no result.
+        on_done: called with the number of a prompt and its samples as soon as they are all written, in any order.
 
     Raises:
         TokenError: a prompt is empty, too long or has an unknown token, or the uniforms do not fit.
@@ -95,11 +101,88 @@ def sample(
         for number, (prompt, numbers) in enumerate(zip(prompts, uniforms, strict=True))
     ]
     results: list[list[Sample]] = [[] for _ in prompts]
-    with torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
-        for chunk in _chunks(requests, max_rows):
-            for request, samples in zip(chunk, _Writing(model, chunk, ends_V, temperature).finish(), strict=True):
-                results[request.prompt].extend(samples)
+
+    def written(prompt: int, samples: list[Sample]) -> None:
+        results[prompt] = samples
+        if on_done is not None:
+            on_done(prompt, samples)
+
+    with torch.inference_mode(), torch.autocast(model.device.type, enabled=False), _exact_products(model.device):
+        _write(model, requests, ends_V, temperature, max_rows, written)
     return results
+
+
+def _write(
+    model: Transformer,
+    requests: list[_Request],
+    ends_V: Tensor,
+    temperature: float,
+    max_rows: int,
+    on_done: Callable[[int, list[Sample]], None],
+) -> None:
+    """Requests with samples, rows refilled as they finish."""
+    asked = [request for request in requests if len(request.uniforms)]
+    for request in requests:
+        if not len(request.uniforms):
+            on_done(request.prompt, [])
+    if not asked:
+        return
+    begins = np.cumsum([0, *(len(request.uniforms) for request in asked)])
+
+    def finished(number: int) -> None:
+        on_done(asked[number].prompt, _samples_of(written, slice(begins[number], begins[number + 1])))
+
+    by_kernels = kernels.suit(model.model.embed_tokens.weight)
+    writer_of = decode.Writer if by_kernels else cuda_decode.Writer
+    writer = writer_of(
+        model,
+        [request.ids for request in asked],
+        [len(request.uniforms) for request in asked],
+        torch.cat([request.uniforms for request in asked]).numpy(),
+        ends_V.numpy(),
+        partial(_choose_by_kernels if by_kernels else choose, temperature=temperature),
+        max_rows,
+        finished,
+    )
+    # were `finished` to hold the writer, which holds it, the writer's memory would wait for the garbage collector
+    written = writer.written
+    writer.finish()
+
+
+@contextmanager
+def _exact_products(device: torch.device) -> Iterator[None]:
+    """A context in which a GPU multiplies float32 numbers without rounding to tf32, whatever the process asked for."""
+    before = torch.get_float32_matmul_precision() if device.type == "cuda" else "highest"
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _choose_by_kernels(logits_RV: Tensor, uniforms_R: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    if temperature == 0:
+        return choose(logits_RV, uniforms_R, temperature)
+    return kernels.choose_tokens(logits_RV, uniforms_R, temperature)
+
+
+def _samples_of(written: Written, rows: slice) -> list[Sample]:
+    """The samples in some rows of what was written.
+
+    Raises:
+        TrainingError: the model's numbers are not finite.
+    """
+    lengths = written.lengths[rows].tolist()
+    if not np.isfinite(written.logprobs[rows]).all():
+        raise TrainingError(_NOT_FINITE)
+    parts = zip(written.tokens[rows], written.logprobs[rows], lengths, written.finished[rows].tolist(), strict=True)
+    return [
+        Sample(tuple(ids[:length].tolist()), tuple(logprobs[:length].tolist()), finished)
+        for ids, logprobs, length, finished in parts
+    ]
 
 
 def _end_table(model: Transformer, eos_id: int | Sequence[int]) -> Tensor:
@@ -136,152 +219,6 @@ def _checked_request(model: Transformer, number: int, ids: Sequence[int], number
     if not bool(((uniforms >= 0) & (uniforms < 1)).all()):
         raise TokenError(f"the uniforms of prompt {number} leave [0, 1): draw them with numpy's Generator.random.")
     return _Request(number, ids, uniforms)
-
-
-def _chunks(requests: list[_Request], max_rows: int) -> Iterator[list[_Request]]:
-    """Requests of like length together, `max_rows` samples at a time; one prompt may be spread over several."""
-    chunk: list[_Request] = []
-    free = max_rows
-    for request in sorted(requests, key=lambda one: len(one.ids)):
-        first = 0
-        while first < len(request.uniforms):
-            taken = request.uniforms[first : first + free]
-            chunk.append(_Request(request.prompt, request.ids, taken))
-            first += len(taken)
-            free -= len(taken)
-            if free == 0:
-                yield chunk
-                chunk, free = [], max_rows
-    if chunk:
-        yield chunk
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """How rows are packed into blocks of one prompt each."""
-
-    prompts_N: tuple[int, ...]
-    """The prompt of each block."""
-    rows_per_block: int
-    items_R: tuple[int, ...]
-    """What each row writes, as an index into the items that were packed; -1 in the rows that fill up a block."""
-
-
-def pack(prompt_of_item: Sequence[int]) -> Blocks:
-    """Blocks for items that come prompt by prompt: as large as they can be without wasting many rows.
-
-    The rows of a block read the prompt's keys and values together, so large blocks are fast; a row that fills up a
-    block is computed for nothing.
-    """
-    items: dict[int, list[int]] = {}
-    for item, prompt in enumerate(prompt_of_item):
-        items.setdefault(prompt, []).append(item)
-    allowed = _WASTE_IN_BLOCKS * len(prompt_of_item)
-    largest = max(len(own) for own in items.values())
-    size = next(s for s in range(largest, 0, -1) if sum(-(-len(own) // s) * s for own in items.values()) <= allowed)
-    prompts: list[int] = []
-    rows: list[int] = []
-    for prompt, own in items.items():
-        num_blocks = -(-len(own) // size)
-        prompts += [prompt] * num_blocks
-        rows += own + [-1] * (num_blocks * size - len(own))
-    return Blocks(tuple(prompts), size, tuple(rows))
-
-
-class _Writing:
-    """A chunk of completions while they are being written.
-
-    Sample number `total` is a dustbin: the rows that fill up a block write there.
-    """
-
-    def __init__(self, model: Transformer, chunk: list[_Request], ends_V: Tensor, temperature: float) -> None:
-        self.model = model
-        self.device = model.device
-        self.temperature = temperature
-        self.ends_V = ends_V.to(self.device)
-        self.counts = [len(request.uniforms) for request in chunk]
-        self.prompts = [request.ids for request in chunk]
-        self.prompt_of_sample = [number for number, count in enumerate(self.counts) for _ in range(count)]
-        self.total, self.room = len(self.prompt_of_sample), chunk[0].uniforms.shape[1]
-        dustbin = torch.zeros(1, self.room, dtype=torch.float64)
-        self.uniforms = torch.cat([*(request.uniforms for request in chunk), dustbin]).to(self.device)
-        self.tokens = torch.zeros(self.total + 1, self.room, dtype=torch.long, device=self.device)
-        self.logprobs = torch.zeros(self.total + 1, self.room, device=self.device)
-        self.lengths = torch.full((self.total + 1,), self.room, device=self.device)
-        self.finished = torch.zeros(self.total + 1, dtype=torch.bool, device=self.device)
-        self.finished[self.total] = True
-
-    def finish(self) -> list[list[Sample]]:
-        """Write until every sample is finished or at the limit; the samples of each request."""
-        last_MD, prompt_cache = self._prefill()
-        blocks = pack(self.prompt_of_sample)
-        samples_R = self._tensor([self.total if item < 0 else item for item in blocks.items_R])
-        prompts_N = self._tensor(blocks.prompts_N)
-        cache = prompt_cache.blocks(prompts_N, blocks.rows_per_block)
-        hidden_RD = last_MD[prompts_N.repeat_interleave(blocks.rows_per_block)]
-        for step in range(self.room):
-            chosen_R = self._write(step, self.model.head(hidden_RD), samples_R)
-            writing_R = ~self.finished[samples_R]
-            num_writing = int(writing_R.sum())
-            if num_writing == 0 or step + 1 == self.room:
-                break
-            if num_writing * _PACK_ANEW_AT < len(samples_R):
-                samples_R, rows_R, cache = self._pack_anew(samples_R, writing_R, prompt_cache, cache)
-                chosen_R = chosen_R[rows_R]
-            hidden_RD = self.model.step(chosen_R, cache)
-        return self._samples()
-
-    def _tensor(self, numbers: Sequence[int]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.long).to(self.device)
-
-    def _prefill(self) -> tuple[Tensor, KeyValueCache]:
-        lengths = [len(ids) for ids in self.prompts]
-        padded = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
-        for row, ids in zip(padded, self.prompts, strict=True):
-            row[: len(ids)] = torch.as_tensor(ids)
-        return self.model.prefill(padded.to(self.device), self._tensor(lengths))
-
-    def _write(self, step: int, logits_RV: Tensor, samples_R: Tensor) -> Tensor:
-        """Choose the next token of every row, and note what was chosen for which sample."""
-        chosen_R, logprobs_R = choose(logits_RV, self.uniforms[samples_R, step], self.temperature)
-        self.tokens[samples_R, step] = chosen_R
-        self.logprobs[samples_R, step] = logprobs_R
-        before_R = self.finished[samples_R]
-        ended_R = self.ends_V[chosen_R] & ~before_R
-        self.lengths[samples_R] = torch.where(ended_R, step + 1, self.lengths[samples_R])
-        self.finished[samples_R] = before_R | ended_R
-        return chosen_R
-
-    def _pack_anew(
-        self, samples_R: Tensor, writing_R: Tensor, prompt_cache: KeyValueCache, cache: KeyValueCache
-    ) -> tuple[Tensor, Tensor, KeyValueCache]:
-        """Drop the finished rows: the new rows' samples, the old rows they go on from, and their cache."""
-        old_rows = writing_R.nonzero().flatten().tolist()
-        old_samples = samples_R[writing_R].tolist()
-        blocks = pack([self.prompt_of_sample[number] for number in old_samples])
-        rows_R = self._tensor([old_rows[max(item, 0)] for item in blocks.items_R])
-        anew = prompt_cache.blocks(self._tensor(blocks.prompts_N), blocks.rows_per_block)
-        anew.adopt(cache, rows_R)
-        return self._tensor([self.total if item < 0 else old_samples[item] for item in blocks.items_R]), rows_R, anew
-
-    def _samples(self) -> list[list[Sample]]:
-        """What was written, by request, in order.
-
-        Raises:
-            TrainingError: the model's numbers are not finite.
-        """
-        if not bool(self.logprobs[: self.total].isfinite().all()):
-            raise TrainingError(
-                "the model's log-probabilities are not finite: its weights are damaged or diverged; "
-                "go back to an earlier checkpoint, or train with a lower learning rate."
-            )
-        tokens, logprobs = self.tokens.tolist(), self.logprobs.tolist()
-        lengths, finished = self.lengths.tolist(), self.finished.tolist()
-        written = (
-            Sample(tuple(tokens[n][: lengths[n]]), tuple(logprobs[n][: lengths[n]]), finished[n])
-            for n in range(self.total)
-        )
-        return [list(islice(written, count)) for count in self.counts]
 
 
 def choose(logits_RV: Tensor, uniforms_R: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

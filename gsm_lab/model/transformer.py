@@ -1,17 +1,20 @@
 """The transformer: Qwen2's mathematics, so that a checkpoint of ours opens in every tool that knows Qwen2.
 
-Parameters carry their Hugging Face names, so the checkpoint needs no translation. One block of code serves training,
-prefill and decoding: they differ only in the function that attends. Float32 in, float32 out; under autocast the
-rotation, the norms and the head stay in float32.
+Parameters carry their Hugging Face names, so the checkpoint needs no translation. One function, `run_layers`, serves
+training, prefill and decoding: they differ only in the functions that attend. Float32 in, float32 out; under autocast
+the rotation, the norms and the head stay in float32. On a CPU in float32 the compiled `kernels` do what stands between
+the matrix products, and no padding is computed; everywhere else PyTorch's own operations do.
 
-Shapes: B rows, T tokens, D width, V vocabulary, H query heads, J key-value heads, K head width; for decoding also
-R rows in N blocks of S, see `cache.py`. Sources: Qwen2, arXiv:2407.10671; rotary positions, arXiv:2104.09864;
-SwiGLU, arXiv:2002.05202; RMSNorm, arXiv:1910.07467; grouped queries, arXiv:2305.13245.
+Shapes: B rows, T tokens, N tokens of all texts laid end to end, D width, V vocabulary, H query heads, J key-value
+heads, K head width, W = (H + 2 J) K, F hidden width of the feed-forward network. Sources: Qwen2, arXiv:2407.10671;
+rotary positions, arXiv:2104.09864; SwiGLU, arXiv:2002.05202; RMSNorm, arXiv:1910.07467; grouped queries,
+arXiv:2305.13245.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,16 +22,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gsm_lab.errors import TokenError
-from gsm_lab.model.cache import KeyValueCache
+from gsm_lab.model import kernels
+from gsm_lab.model.cuda_attention import document_attention
 from gsm_lab.model.shape import ModelShape
+from gsm_lab.model.texts import Texts
 from gsm_lab.seeds import stream_seed
 
 INITIAL_STD = 0.02
 STRIP = 64
 """Queries in one strip of masked attention on the CPU."""
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(B, H, T, K) queries, (B, J, T, K) keys and values -> (B, H, T, K)."""
+Attend = Callable[[Tensor], Tensor]
+"""Projected queries, keys and values, not yet rotated -> what the heads mix: (..., W) -> (..., H K)."""
+
+AttendHeads = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Rotated (B, H, T, K) queries, (B, J, T, K) keys and values -> (B, H, T, K)."""
 
 
 class Rotation(NamedTuple):
@@ -113,40 +121,27 @@ def widened(tensor: Tensor) -> Tensor:
 
 
 class RMSNorm(nn.Module):
-    """Each vector divided by its root mean square, then scaled by learned weights; float32 at least."""
+    """The learned weights of a norm; `add_norm` computes it."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, hidden_BTD: Tensor) -> Tensor:
-        return F.rms_norm(widened(hidden_BTD), self.weight.shape, widened(self.weight), self.eps).to(hidden_BTD.dtype)
 
 
 class Attention(nn.Module):
-    """Projections around the function that attends."""
+    """The projections around the function that attends."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         key_value_width = shape.kv_heads * shape.head_width
-        self.head_width = shape.head_width
         self.q_proj = Linear(shape.width, shape.width)
         self.k_proj = Linear(shape.width, key_value_width)
         self.v_proj = Linear(shape.width, key_value_width)
         self.o_proj = Linear(shape.width, shape.width, bias=False)
 
-    def forward(self, hidden_BTD: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
-        by_head = (*hidden_BTD.shape[:2], -1, self.head_width)
-        query_BTHK = rotate(self.q_proj(hidden_BTD).view(by_head), rotation)
-        key_BTJK = rotate(self.k_proj(hidden_BTD).view(by_head), rotation)
-        value_BTJK = self.v_proj(hidden_BTD).view(by_head)
-        mixed_BHTK = attend(query_BTHK.transpose(1, 2), key_BTJK.transpose(1, 2), value_BTJK.transpose(1, 2))
-        return self.o_proj(mixed_BHTK.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
-
 
 class FeedForward(nn.Module):
-    """SwiGLU."""
+    """SwiGLU's matrices."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
@@ -154,24 +149,73 @@ class FeedForward(nn.Module):
         self.up_proj = Linear(shape.width, shape.ffn, bias=False)
         self.down_proj = Linear(shape.ffn, shape.width, bias=False)
 
-    def forward(self, hidden_BTD: Tensor) -> Tensor:
-        gated = F.silu(self.gate_proj(hidden_BTD)) * self.up_proj(hidden_BTD)
-        return self.down_proj(gated)  # type: ignore[no-any-return]
+
+class LayerWeights(NamedTuple):
+    """The weights of one layer as they are multiplied: matrices that read the same vector are one matrix."""
+
+    norm: Tensor
+    qkv: Tensor
+    """(W, D): queries, keys, values."""
+    qkv_bias: Tensor
+    out: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    """(2 F, D): gates, ups."""
+    down: Tensor
 
 
 class Block(nn.Module):
-    """One layer: attention, then the feed-forward network, each added to the residual vector."""
+    """The parameters of one layer."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(shape.width, shape.norm_eps)
+        self.input_layernorm = RMSNorm(shape.width)
         self.self_attn = Attention(shape)
-        self.post_attention_layernorm = RMSNorm(shape.width, shape.norm_eps)
+        self.post_attention_layernorm = RMSNorm(shape.width)
         self.mlp = FeedForward(shape)
 
-    def forward(self, hidden_BTD: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
-        hidden_BTD = hidden_BTD + self.self_attn(self.input_layernorm(hidden_BTD), rotation, attend)
-        return hidden_BTD + self.mlp(self.post_attention_layernorm(hidden_BTD))  # type: ignore[no-any-return]
+    def weights(self) -> LayerWeights:
+        """The weights as they are now, with gradients to the parameters."""
+        attention, mlp = self.self_attn, self.mlp
+        readers = (attention.q_proj, attention.k_proj, attention.v_proj)
+        return LayerWeights(
+            norm=self.input_layernorm.weight,
+            qkv=torch.cat([reader.weight for reader in readers]),
+            qkv_bias=torch.cat([reader.bias for reader in readers]),
+            out=attention.o_proj.weight,
+            mlp_norm=self.post_attention_layernorm.weight,
+            gate_up=torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)),
+            down=mlp.down_proj.weight,
+        )
+
+
+def add_norm(x: Tensor, added: Tensor | None, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x + added, and that divided by its root mean square, times the weight; the norm in float32 at least."""
+    if x.dim() == 2 and kernels.suit(x):
+        return kernels.add_norm(x, added, weight_D, eps)
+    total = x if added is None else x + added
+    return total, F.rms_norm(widened(total), weight_D.shape, widened(weight_D), eps).to(total.dtype)
+
+
+def swiglu(both: Tensor) -> Tensor:
+    """silu(gate) * up, the gates standing before the ups: (..., 2 F) -> (..., F)."""
+    if both.dim() == 2 and kernels.suit(both):
+        return kernels.swiglu(both)
+    gate, up = both.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+def run_layers(
+    hidden: Tensor, layers: Sequence[LayerWeights], norm_D: Tensor, eps: float, attends: Sequence[Attend]
+) -> Tensor:
+    """Embedded tokens through all layers and the last norm: (..., D) -> (..., D)."""
+    added: Tensor | None = None
+    for weights, attend in zip(layers, attends, strict=True):
+        hidden, normed = add_norm(hidden, added, weights.norm, eps)
+        added = F.linear(attend(F.linear(normed, weights.qkv, weights.qkv_bias)), weights.out)
+        hidden, normed = add_norm(hidden, added, weights.mlp_norm, eps)
+        added = F.linear(swiglu(F.linear(normed, weights.gate_up)), weights.down)
+    return add_norm(hidden, added, norm_D, eps)[1]
 
 
 class Trunk(nn.Module):
@@ -182,9 +226,10 @@ class Trunk(nn.Module):
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
+        self.eps = shape.norm_eps
         self.embed_tokens = Embedding(shape.vocab_size, shape.width)
         self.layers = nn.ModuleList(Block(shape) for _ in range(shape.layers))
-        self.norm = RMSNorm(shape.width, shape.norm_eps)
+        self.norm = RMSNorm(shape.width)
         pairs = torch.arange(0, shape.head_width, 2, dtype=torch.float32)
         frequencies = 1.0 / shape.rope_theta ** (pairs / shape.head_width)
         angles = torch.arange(shape.max_positions, dtype=torch.float32)[:, None] * frequencies
@@ -192,12 +237,17 @@ class Trunk(nn.Module):
         self.register_buffer("cosines", angles.cos(), persistent=False)
         self.register_buffer("sines", angles.sin(), persistent=False)
 
-    def forward(self, tokens_BT: Tensor, positions_BT: Tensor, attends: list[Attend]) -> Tensor:
-        rotation = Rotation(self.cosines[positions_BT].unsqueeze(2), self.sines[positions_BT].unsqueeze(2))
-        hidden_BTD = self.embed_tokens(tokens_BT)
-        for block, attend in zip(self.layers, attends, strict=True):
-            hidden_BTD = block(hidden_BTD, rotation, attend)
-        return self.norm(hidden_BTD)  # type: ignore[no-any-return]
+    def weights(self) -> list[LayerWeights]:
+        """The weights of every layer as they are now."""
+        return [block.weights() for block in self.layers if isinstance(block, Block)]
+
+    def forward(self, tokens: Tensor, attends: Sequence[Attend]) -> Tensor:
+        """Token ids of any shape through all layers: (...) -> (..., D)."""
+        return run_layers(self.embed_tokens(tokens), self.weights(), self.norm.weight, self.eps, attends)
+
+    def rotation(self, positions_BT: Tensor) -> Rotation:
+        """The rotation of each token."""
+        return Rotation(self.cosines[positions_BT].unsqueeze(2), self.sines[positions_BT].unsqueeze(2))
 
 
 class Transformer(nn.Module):
@@ -259,56 +309,90 @@ class Transformer(nn.Module):
                 else document_positions(documents_BT)
             )
         self._check_room(positions_BT)
-        mask = None if documents_BT is None else document_mask(documents_BT, self.model.embed_tokens.weight.dtype)
+        if kernels.suit(self.model.embed_tokens.weight):
+            return self._hidden_without_padding(tokens_BT, positions_BT, documents_BT)
+        attend = self._attend_rows(positions_BT.long(), self._within(documents_BT))
+        return self.model(tokens_BT.long(), [attend] * self.shape.layers)  # type: ignore[no-any-return]
 
-        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            return attend_rows(query, key, value, mask)
+    def hidden_of(self, tokens_N: Tensor, texts: Texts) -> Tensor:
+        """Final hidden states of texts laid end to end: (N,) -> (N, D).
 
-        return self.model(  # type: ignore[no-any-return]
-            tokens_BT.long(), positions_BT.long(), [attend] * self.shape.layers
-        )
+        Raises:
+            TokenError: a text is longer than the model has positions.
+        """
+        self._check_room(texts.positions_N[None])
+        shape, model = self.shape, self.model
+        if kernels.suit(model.embed_tokens.weight):
+            heads = self.heads_for(texts)
+            return model(tokens_N.long(), [lambda qkv: kernels.attention(qkv, heads)] * shape.layers)  # type: ignore[no-any-return]
+        if texts.share:
+            mask = texts.mask_NN(model.embed_tokens.weight.dtype, self.device)[None, None]
+            attend = self._attend_rows(texts.positions_N[None].to(self.device), partial(attend_rows, mask_B1TT=mask))
+            return model(tokens_N[None].long(), [attend] * shape.layers)[0]  # type: ignore[no-any-return]
+        return self._hidden_in_rows(tokens_N, texts)
+
+    def _hidden_in_rows(self, tokens_N: Tensor, texts: Texts) -> Tensor:
+        """`hidden_of` by way of `hidden`, a row for each text: for a GPU, which wants few large products."""
+        places, rows, length = texts.places_in_rows()
+        places_N = places.to(self.device)
+        tokens_BT = tokens_N.new_zeros(rows * length).index_copy(0, places_N, tokens_N).view(rows, length)
+        positions_BT = places_N.new_zeros(rows * length)
+        positions_BT[places_N] = texts.positions_N.to(self.device)
+        return self.hidden(tokens_BT, positions_BT.view(rows, length)).flatten(0, 1).index_select(0, places_N)
+
+    def heads_for(self, texts: Texts) -> kernels.Heads:
+        """What the kernel of attention has to know."""
+        shape, layout = self.shape, (texts.trees, texts.segment_ends, texts.segments, texts.positions_N)
+        tables = (self.model.cosines, self.model.sines)
+        return kernels.Heads(shape.heads, shape.kv_heads, shape.head_width, *layout, *tables)
+
+    def _hidden_without_padding(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+        """`hidden` by way of `hidden_of`; 0 where there is padding."""
+        rows, length = tokens_BT.shape
+        if documents_BT is None:
+            texts = Texts.of_lengths(torch.full((rows,), length), positions_BT.reshape(-1).long())
+            return self.hidden_of(tokens_BT.reshape(-1), texts).view(rows, length, -1)
+        kept_N = (documents_BT >= 0).flatten().nonzero().squeeze(1)
+        row_N = torch.arange(rows).repeat_interleave(length)[kept_N]
+        document_N = documents_BT.reshape(-1)[kept_N]
+        begins_N = torch.ones_like(kept_N, dtype=torch.bool)
+        begins_N[1:] = (document_N[1:] != document_N[:-1]) | (row_N[1:] != row_N[:-1])
+        begins = begins_N.nonzero().squeeze(1)
+        lengths = torch.cat((begins, torch.tensor([len(kept_N)]))).diff()
+        texts = Texts.of_lengths(lengths, positions_BT.reshape(-1)[kept_N].long())
+        hidden_ND = self.hidden_of(tokens_BT.reshape(-1)[kept_N], texts)
+        hidden_BTD = hidden_ND.new_zeros(rows * length, hidden_ND.shape[1]).index_copy(0, kept_N, hidden_ND)
+        return hidden_BTD.view(rows, length, -1)
+
+    def _within(self, documents_BT: Tensor | None) -> AttendHeads:
+        """Attention within the documents of rows, or within whole rows."""
+        if documents_BT is None:
+            return partial(attend_rows, mask_B1TT=None)
+        if documents_BT.is_cuda:
+            return document_attention(documents_BT)
+        return partial(attend_rows, mask_B1TT=document_mask(documents_BT, self.model.embed_tokens.weight.dtype))
+
+    def _attend_rows(self, positions_BT: Tensor, attend_heads: AttendHeads) -> Attend:
+        """Attention within rows by PyTorch's operations."""
+        rotation = self.model.rotation(positions_BT)
+
+        def attend(qkv_BTW: Tensor) -> Tensor:
+            return attend_heads(*self._heads_of(qkv_BTW, rotation)).transpose(1, 2).flatten(2)
+
+        return attend
+
+    def _heads_of(self, qkv_BTW: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries (B, H, T, K), rotated keys and values (B, J, T, K)."""
+        shape = self.shape
+        counts = (shape.heads, shape.kv_heads, shape.kv_heads)
+        query, key, value = torch.split_with_sizes(qkv_BTW.view(*qkv_BTW.shape[:2], -1, shape.head_width), counts, 2)
+        return rotate(query, rotation).transpose(1, 2), rotate(key, rotation).transpose(1, 2), value.transpose(1, 2)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits in float32 at least, also under autocast: (..., D) -> (..., V)."""
         weight_VD = self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
         with torch.autocast(hidden.device.type, enabled=False):
             return F.linear(widened(hidden), widened(weight_VD))
-
-    def prefill(self, prompts_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, KeyValueCache]:
-        """Read prompts, padded on the right: last hidden states (B, D), and a cache with one row a prompt."""
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
-
-        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            keys.append(key.contiguous())
-            values.append(value.contiguous())
-            return attend_rows(query, key, value, None)  # padding stands last, so no token of a prompt sees it
-
-        positions_BT = torch.arange(prompts_BT.shape[1], device=prompts_BT.device).expand_as(prompts_BT)
-        hidden_BTD = self.model(prompts_BT, positions_BT, [attend] * self.shape.layers)
-        last_BD = hidden_BTD[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
-        return last_BD, KeyValueCache(keys, values, lengths_B)
-
-    def step(self, tokens_R: Tensor, cache: KeyValueCache) -> Tensor:
-        """Read one more token in every row of the cache: (R,) -> last hidden states (R, D)."""
-        shape = self.shape
-        blocks = (-1, cache.rows_per_block)
-
-        def attend_with(layer: int) -> Attend:
-            def attend(query_RH1K: Tensor, key_RJ1K: Tensor, value_RJ1K: Tensor) -> Tensor:
-                grouped = (*blocks, shape.kv_heads, shape.queries_per_kv_head, shape.head_width)
-                query_NJSGK = query_RH1K.reshape(grouped).transpose(1, 2)
-                key_NJSK = key_RJ1K.view(*blocks, shape.kv_heads, shape.head_width).transpose(1, 2)
-                value_NJSK = value_RJ1K.view(*blocks, shape.kv_heads, shape.head_width).transpose(1, 2)
-                mixed_NJSGK = cache.attend(layer, query_NJSGK, key_NJSK, value_NJSK)
-                return mixed_NJSGK.transpose(1, 2).reshape(query_RH1K.shape)
-
-            return attend
-
-        attends = [attend_with(layer) for layer in range(shape.layers)]
-        hidden_R1D = self.model(tokens_R[:, None], cache.positions_R()[:, None], attends)
-        cache.advance()
-        return hidden_R1D[:, 0]  # type: ignore[no-any-return]
 
     def _check_room(self, positions_BT: Tensor) -> None:
         """Rows that are short enough need no look at the numbers, which would make the CPU wait for a GPU."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from gsm_lab.model import ModelShape, Transformer
+from gsm_lab.model import ModelShape, Transformer, kernels
 
 MakeModel = Callable[..., Transformer]
 
@@ -14,6 +14,14 @@ MakeModel = Callable[..., Transformer]
 def one_thread():
     """Tests run beside one another; more threads would only get in each other's way."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["kernels", "torch"])
+def engine(request, monkeypatch):
+    """Everything with the compiled kernels, and again without them."""
+    assert kernels.available(), "the kernels are not built: run `make setup`"
+    if request.param == "torch":
+        monkeypatch.setattr("gsm_lab.model.kernels.functions.available", lambda: False)
 
 
 @pytest.fixture

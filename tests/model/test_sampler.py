@@ -1,17 +1,30 @@
 """Sampled log-probabilities are the model's, and a completion depends on its prompt and its uniforms only."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from gsm_lab.errors import TokenError, TrainingError
-from gsm_lab.model import sample
-from gsm_lab.model.sampler import choose, pack
+from gsm_lab.model import kernels, sample
+from gsm_lab.model.cuda_decode import Writer
+from gsm_lab.model.sampler import choose
 
 EOS = 1
 ROOM = 40  # more than a page of the cache
 PROMPT_LENGTHS = (3, 17, 9, 1, 17, 30)
 SAMPLES = (7, 1, 3, 0, 12, 2)
+
+
+@pytest.fixture(params=["kernels", "torch", "torch with a GPU's fixed shapes"], autouse=True)
+def writer(request, monkeypatch):
+    """Each way in which completions are written."""
+    assert kernels.available(), "the kernels are not built: run `make setup`"
+    if request.param != "kernels":
+        monkeypatch.setattr("gsm_lab.model.kernels.functions.available", lambda: False)
+    if request.param.endswith("fixed shapes"):
+        monkeypatch.setattr("gsm_lab.model.cuda_decode.Writer", partial(Writer, static=True))
 
 
 def requests(seed=0):
@@ -82,6 +95,28 @@ def test_results_come_in_the_order_of_the_prompts(make_model):
     straight = ids_of(complete(model, prompts, uniforms))
     assert ids_of(shuffled) == [straight[i] for i in order]
     assert [len(samples) for samples in straight] == list(SAMPLES)
+
+
+@pytest.mark.parametrize("max_rows", [3, 25])
+def test_each_prompt_is_reported_once_with_its_samples(make_model, max_rows):
+    prompts, uniforms = requests()
+    reported = []
+    results = complete(
+        make_model(),
+        prompts,
+        uniforms,
+        max_rows=max_rows,
+        on_done=lambda number, found: reported.append((number, found)),
+    )
+    assert sorted(number for number, _ in reported) == list(range(len(prompts)))
+    assert all(results[number] == found for number, found in reported)
+
+
+def test_without_samples_nothing_is_written(make_model):
+    reported = []
+    empty = [np.zeros((0, ROOM))] * 2
+    assert complete(make_model(), [[2], [3]], empty, on_done=lambda *done: reported.append(done)) == [[], []]
+    assert reported == [(0, []), (1, [])]
 
 
 def test_equal_prompts_keep_their_own_uniforms(make_model):
@@ -187,29 +222,6 @@ def test_tensors_serve_as_uniforms(make_model):
     prompts, uniforms = requests()
     as_tensors = [torch.from_numpy(rows) for rows in uniforms]
     assert complete(make_model(), prompts, as_tensors) == complete(make_model(), prompts, uniforms)
-
-
-def test_blocks_hold_rows_of_one_prompt_and_every_item_once():
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        counts = rng.integers(0, 9, 6)
-        prompt_of_item = np.repeat(np.arange(6), counts).tolist()
-        if not prompt_of_item:
-            continue
-        blocks = pack(prompt_of_item)
-        assert len(blocks.items_R) == len(blocks.prompts_N) * blocks.rows_per_block
-        assert [item for item in blocks.items_R if item >= 0] == list(range(len(prompt_of_item)))
-        for row, item in enumerate(blocks.items_R):
-            assert item < 0 or prompt_of_item[item] == blocks.prompts_N[row // blocks.rows_per_block]
-        assert len(blocks.items_R) <= 1.1 * len(prompt_of_item)
-
-
-def test_even_groups_make_one_block_a_prompt():
-    assert pack([0, 0, 0, 4, 4, 4]).rows_per_block == 3
-    assert pack([0, 0, 0, 4, 4, 4]).prompts_N == (0, 4)
-    assert (
-        pack([0, 0, 0, 0, 0, 4]).rows_per_block == 1
-    )  # near miss: a block of five would compute four rows for nothing
 
 
 @pytest.mark.parametrize(

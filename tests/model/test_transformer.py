@@ -7,6 +7,8 @@ from gsm_lab.errors import TokenError
 from gsm_lab.model import ModelShape, Transformer
 from gsm_lab.model.transformer import STRIP, document_mask, document_positions
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 LENGTHS = (70, 1, 30, 49)  # together longer than two strips of attention
 PADDING = 9
 
@@ -36,7 +38,7 @@ def test_packed_documents_give_the_logits_of_each_alone(make_model, kv_heads):
     with torch.no_grad():
         alone = [model(document[None])[0] for document in documents]
         together = model(row, None, numbers)
-    assert furthest(real_parts(together), alone) < 2e-6  # logits of size 1 to 5: a few units in the last place
+    assert furthest(real_parts(together), alone) < 4e-6  # logits of size 1 to 5: a few units in the last place
 
 
 def test_near_miss_without_document_numbers_the_documents_disturb_each_other(make_model):
@@ -134,6 +136,7 @@ def test_under_autocast_logits_stay_float32_and_near(make_model):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = model(row, None, numbers)
     assert rough.dtype == torch.float32
+    exact, rough = exact[numbers >= 0], rough[numbers >= 0]
     assert 0 < (exact - rough).abs().mean() < 0.05 * exact.abs().mean()
 
 

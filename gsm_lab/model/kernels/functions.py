@@ -1,0 +1,330 @@
+"""The kernels as functions of tensors, with gradients: float32, on the CPU.
+
+`suit` says whether they may be used. Each has a twin in PyTorch's own operations in `layers.py` or `texts.py`, to which
+the tests compare it. Letters as in `kernels.c`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gsm_lab.errors import TokenError
+from gsm_lab.model.kernels.library import available, library
+
+
+def suit(tensor: Tensor) -> bool:
+    """Whether the kernels are there, and made for such tensors; what `torch.compile` reads is left to it."""
+    return (
+        not torch.compiler.is_compiling()
+        and tensor.dtype == torch.float32
+        and tensor.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and available()
+    )
+
+
+class _TextsStruct(ctypes.Structure):
+    """`Texts` of kernels.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("heads", "kv_heads", "width", "num_trees")),
+        *((name, ctypes.c_void_p) for name in ("tree_begin", "segment_begin", "segments", "positions")),
+        *((name, ctypes.c_void_p) for name in ("cosines", "sines")),
+        ("scale", ctypes.c_float),
+    )
+
+
+class Heads:
+    """What attention over texts needs beside the projected tokens; keeps the arrays alive that C points to.
+
+    Args:
+        trees: (trees + 1), the first token of each tree, and the end.
+        segment_ends: (trees + 1), the first segment of each tree, and the end.
+        segments: (segments, 3): begin, length, seen; see kernels.c.
+        positions_N: the position of each token.
+        cosines_PK, sines_PK: the tables of the rotation.
+
+    Raises:
+        TokenError: a position that the tables do not have.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        kv_heads: int,
+        width: int,
+        trees: Tensor,
+        segment_ends: Tensor,
+        segments: Tensor,
+        positions_N: Tensor,
+        cosines_PK: Tensor,
+        sines_PK: Tensor,
+    ) -> None:
+        if len(positions_N) and not 0 <= positions_N.min() <= positions_N.max() < len(cosines_PK):
+            raise TokenError(
+                f"positions from {int(positions_N.min())} to {int(positions_N.max())} do not fit into "
+                f"{len(cosines_PK)}: shorten the texts, or give the model's shape a larger max_positions."
+            )
+        layout = (_whole_numbers(array) for array in (trees, segment_ends, segments, positions_N))
+        self._alive = (*layout, cosines_PK, sines_PK)
+        addresses = [tensor.data_ptr() for tensor in self._alive]
+        self.heads, self.mixed_width = heads, heads * width
+        self.struct = _TextsStruct(heads, kv_heads, width, len(trees) - 1, *addresses, width**-0.5)
+
+
+def _whole_numbers(tensor: Tensor) -> Tensor:
+    """As C reads them: of 64 bits, side by side."""
+    return tensor.to(torch.int64).contiguous()
+
+
+def _call(name: str, *arguments: Any) -> None:
+    """Call a kernel: tensors and structures by their address, whole numbers in 64 bits, None as no array."""
+    loaded = library()
+    assert loaded is not None
+    getattr(loaded, name)(*map(_argument, arguments))
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        assert value.is_contiguous()
+        return ctypes.c_void_p(value.data_ptr())
+    if isinstance(value, int):
+        return ctypes.c_int64(value)
+    if isinstance(value, float):
+        return ctypes.c_float(value)
+    return ctypes.c_void_p(None) if value is None else ctypes.byref(value)
+
+
+def _once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse to be differentiated again: autograd does not see into C, so parts would be missing in silence."""
+
+    @wraps(backward)
+    def checked(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                "the compiled kernels have no second derivatives: leave create_graph out, or work in float64, "
+                "which PyTorch's own operations do."
+            )
+        return backward(ctx, *gradients)
+
+    return checked
+
+
+class _AddNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, added_ND: Tensor | None, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        rows, width = x_ND.shape
+        total_ND, out_ND, inverse_N = torch.empty_like(x_ND), torch.empty_like(x_ND), x_ND.new_empty(rows)
+        _call("add_norm_forward", rows, width, x_ND, added_ND, weight_D, eps, total_ND, out_ND, inverse_N)
+        ctx.save_for_backward(total_ND, weight_D, inverse_N)
+        return total_ND, out_ND
+
+    @staticmethod
+    @_once
+    def backward(ctx: Any, passed_ND: Tensor, dout_ND: Tensor) -> Any:
+        total_ND, weight_D, inverse_N = ctx.saved_tensors
+        dx_ND, dweight_D = torch.empty_like(total_ND), torch.empty_like(weight_D)
+        dout_ND, passed_ND = dout_ND.contiguous(), passed_ND.contiguous()
+        arrays = (dout_ND, total_ND, weight_D, inverse_N, passed_ND, dx_ND, dweight_D)
+        _call("norm_backward", *total_ND.shape, *arrays)
+        return dx_ND, dx_ND, dweight_D, None
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        out_ND, inverse_N = torch.empty_like(x_ND), x_ND.new_empty(len(x_ND))
+        _call("add_norm_forward", *x_ND.shape, x_ND, None, weight_D, eps, None, out_ND, inverse_N)
+        ctx.save_for_backward(x_ND, weight_D, inverse_N)
+        return out_ND
+
+    @staticmethod
+    @_once
+    def backward(ctx: Any, dout_ND: Tensor) -> Any:
+        x_ND, weight_D, inverse_N = ctx.saved_tensors
+        dx_ND, dweight_D = torch.empty_like(x_ND), torch.empty_like(weight_D)
+        dout_ND = dout_ND.contiguous()
+        _call("norm_backward", *x_ND.shape, dout_ND, x_ND, weight_D, inverse_N, None, dx_ND, dweight_D)
+        return dx_ND, dweight_D, None
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, both_NF: Tensor) -> Tensor:
+        rows, both = both_NF.shape
+        out_NF = both_NF.new_empty(rows, both // 2)
+        _call("swiglu_forward", rows, both // 2, both_NF, out_NF)
+        ctx.save_for_backward(both_NF)
+        return out_NF
+
+    @staticmethod
+    @_once
+    def backward(ctx: Any, dout_NF: Tensor) -> Tensor:
+        (both_NF,) = ctx.saved_tensors
+        dboth_NF, dout_NF = torch.empty_like(both_NF), dout_NF.contiguous()
+        _call("swiglu_backward", len(both_NF), both_NF.shape[1] // 2, dout_NF, both_NF, dboth_NF)
+        return dboth_NF
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, qkv_NW: Tensor, heads: Heads) -> Tensor:
+        out_ND = qkv_NW.new_empty(len(qkv_NW), heads.mixed_width)
+        lse_NH = qkv_NW.new_empty(len(qkv_NW), heads.heads)
+        _call("attention_forward", heads.struct, qkv_NW, out_ND, lse_NH)
+        ctx.save_for_backward(qkv_NW, out_ND, lse_NH)
+        ctx.heads = heads
+        return out_ND
+
+    @staticmethod
+    @_once
+    def backward(ctx: Any, dout_ND: Tensor) -> Any:
+        qkv_NW, out_ND, lse_NH = ctx.saved_tensors
+        dqkv_NW, dout_ND = torch.empty_like(qkv_NW), dout_ND.contiguous()
+        _call("attention_backward", ctx.heads.struct, qkv_NW, out_ND, lse_NH, dout_ND, dqkv_NW)
+        return dqkv_NW, None
+
+
+class _Logprob(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, ids_N: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        logprob_N, top_N, log_total_N, entropy_N = (logits_NV.new_empty(len(logits_NV)) for _ in range(4))
+        _call("logprob_forward", *logits_NV.shape, logits_NV, ids_N, scale, logprob_N, top_N, log_total_N, entropy_N)
+        ctx.save_for_backward(logits_NV, ids_N, top_N, log_total_N)
+        ctx.scale = scale
+        ctx.mark_non_differentiable(entropy_N)
+        return logprob_N, entropy_N
+
+    @staticmethod
+    @_once
+    def backward(ctx: Any, dlogprob_N: Tensor, _: Tensor) -> Any:
+        logits_NV, ids_N, top_N, log_total_N = ctx.saved_tensors
+        dlogits_NV, dlogprob_N = torch.empty_like(logits_NV), dlogprob_N.contiguous()
+        arrays = (top_N, log_total_N, dlogprob_N, dlogits_NV)
+        _call("logprob_backward", *logits_NV.shape, logits_NV, ids_N, ctx.scale, *arrays)
+        return dlogits_NV, None, None
+
+
+def add_norm(x_ND: Tensor, added_ND: Tensor | None, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x + added, and its RMS norm times the weight: (N, D) and (N, D)."""
+    eps = float(eps)  # in C, a whole number would arrive in the place of another argument
+    assert (weight_D.dtype, weight_D.shape) == (x_ND.dtype, x_ND.shape[1:])
+    if added_ND is None:
+        return x_ND, _Norm.apply(x_ND.contiguous(), weight_D, eps)  # type: ignore[no-untyped-call]
+    assert (added_ND.dtype, added_ND.shape) == (x_ND.dtype, x_ND.shape)
+    return _AddNorm.apply(x_ND.contiguous(), added_ND.contiguous(), weight_D, eps)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def swiglu(both_NF: Tensor) -> Tensor:
+    """silu(gate) * up, the gates standing before the ups: (N, 2 F) -> (N, F)."""
+    return _SwiGLU.apply(both_NF.contiguous())  # type: ignore[no-any-return, no-untyped-call]
+
+
+def attention(qkv_NW: Tensor, heads: Heads) -> Tensor:
+    """Rotated attention over texts, from projected queries, keys and values: (N, W) -> (N, H K)."""
+    return _Attention.apply(qkv_NW.contiguous(), heads)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def logprobs_and_entropy(logits_NV: Tensor, ids_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probability of each id, and entropy (without a gradient), of softmax(logits / temperature), in nats.
+
+    Raises:
+        TokenError: an id outside the vocabulary, or not one for each row of logits.
+    """
+    rows, vocabulary = logits_NV.shape
+    if ids_N.shape != (rows,) or (rows and not 0 <= ids_N.min() <= ids_N.max() < vocabulary):
+        raise TokenError(
+            f"ids of shape {tuple(ids_N.shape)} for logits of shape {(rows, vocabulary)}: "
+            f"give one id for each row, from 0 to {vocabulary - 1}."
+        )
+    return _Logprob.apply(logits_NV.contiguous(), _whole_numbers(ids_N), 1.0 / temperature)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def choose_tokens(logits_RV: Tensor, uniforms_R: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Tokens at float64 uniforms of the cumulative distributions, and their log-probabilities: (R,) and (R,)."""
+    logits_RV, uniforms_R = logits_RV.contiguous(), uniforms_R.double().contiguous()
+    chosen_R = torch.empty(len(logits_RV), dtype=torch.int64)
+    logprobs_R = logits_RV.new_empty(len(logits_RV))
+    _call("choose_tokens", *logits_RV.shape, logits_RV, uniforms_R, 1.0 / temperature, chosen_R, logprobs_R)
+    return chosen_R, logprobs_R
+
+
+class _MemoryStruct(ctypes.Structure):
+    """`Memory` of kernels.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("heads", "kv_heads", "width", "num_groups")),
+        ("groups", ctypes.c_void_p),
+        ("prompt_lengths", ctypes.c_void_p),
+        ("prompt_room", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("prompt_keys", "prompt_values", "slots", "own_lengths")),
+        ("own_room", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("own_keys", "own_values", "cosines", "sines")),
+        ("scale", ctypes.c_float),
+    )
+
+
+class LayerMemory:
+    """Keys and values that one layer remembers of prompts and of the tokens that rows wrote.
+
+    Memory is taken from the system as it is written to, so rooms that stay empty cost nothing.
+    """
+
+    LANES = 16
+
+    def __init__(
+        self, heads: int, kv_heads: int, width: int, rooms: tuple[int, int, int, int], cosines: Tensor, sines: Tensor
+    ) -> None:
+        """`rooms`: prompts, places for each, rows, places for each."""
+        prompts, prompt_room, rows, own_room = rooms
+        prompt_room, own_room, depth = (-(-size // self.LANES) * self.LANES for size in (prompt_room, own_room, width))
+        prompt_size, own_size = prompts * kv_heads * prompt_room * depth, rows * kv_heads * own_room * depth
+        self._kept = [torch.empty(size, dtype=torch.float32) for size in (prompt_size, prompt_size, own_size, own_size)]
+        self._tables = (cosines, sines)
+        self.lengths = torch.zeros(prompts, dtype=torch.int64)
+        prompt_keys, prompt_values, own_keys, own_values = (tensor.data_ptr() for tensor in self._kept)
+        self._struct = _MemoryStruct(
+            heads=heads,
+            kv_heads=kv_heads,
+            width=width,
+            prompt_lengths=self.lengths.data_ptr(),
+            prompt_room=prompt_room,
+            prompt_keys=prompt_keys,
+            prompt_values=prompt_values,
+            own_room=own_room,
+            own_keys=own_keys,
+            own_values=own_values,
+            cosines=cosines.data_ptr(),
+            sines=sines.data_ptr(),
+            scale=width**-0.5,
+        )
+        self._mixed_width = heads * width
+
+    def remember(self, rooms: Sequence[tuple[int, int, int]], qkv_NW: Tensor) -> None:
+        """Keep prompts: (room, first token, length) of each among the projected tokens."""
+        for room, _, length in rooms:
+            self.lengths[room] = length
+        _call("remember_prompts", self._struct, len(rooms), torch.tensor(rooms, dtype=torch.int64), qkv_NW)
+
+    def attend(self, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor, qkv_RW: Tensor) -> Tensor:
+        """Remember a new token in every row, and attend to all that the row has: (R, W) -> (R, H K).
+
+        Args:
+            groups: (groups, 3): room of the prompt, first row, rows.
+            slots_R: where each row's own tokens are.
+            own_lengths_R: how many there are, this one not counted.
+        """
+        struct = self._struct
+        struct.num_groups = len(groups)
+        struct.groups, struct.slots, struct.own_lengths = (
+            tensor.data_ptr() for tensor in (groups, slots_R, own_lengths_R)
+        )
+        out_RD = qkv_RW.new_empty(len(qkv_RW), self._mixed_width)
+        _call("attention_step", struct, qkv_RW, out_RD)
+        return out_RD

@@ -1,0 +1,721 @@
+/* The busiest parts of the transformer on a CPU, in float32: what stands between its matrix products.
+
+   Every sum is taken by one thread in one order, so the number of threads changes no bit. Matrix products with weights
+   are left to PyTorch's library; the products of attention are here, because they are many and small, and because a
+   prompt that several completions share is then read once.
+
+   Letters: N tokens (or rows), D width, H query heads, J key-value heads, G = H / J, K head width, W = (H + 2 J) K,
+   F hidden width of the feed-forward network, V vocabulary. Arrays are dense and row by row unless a stride is given.
+   Rotation: half-split pairs (i, i + K/2), tables of (positions, K) cosines and sines.
+
+   Sources: FlashAttention-2's backward pass from the saved log-sum-exp, arXiv:2307.08691; the exponential is Cephes'
+   expf: a polynomial on [-ln 2 / 2, ln 2 / 2] and a shift of the exponent. */
+
+#include <math.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+typedef int64_t num;
+typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
+
+enum { LANES = 16, ROWS = 8 };
+
+static inline num padded(num count) { return (count + LANES - 1) / LANES * LANES; }
+static inline vec load(const float *from) { return *(const vec *)from; }
+static inline void store(float *to, vec what) { *(vec *)to = what; }
+static inline vec choose_vec(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
+static inline vec larger(vec a, vec b) { return choose_vec(a > b, a, b); }
+
+static inline float sum_of(vec x) {
+    float total = 0.0f;
+    for (int lane = 0; lane < LANES; lane++) total += x[lane];
+    return total;
+}
+
+static inline float largest_of(vec x) {
+    float most = x[0];
+    for (int lane = 1; lane < LANES; lane++) most = x[lane] > most ? x[lane] : most;
+    return most;
+}
+
+/* exp(x), relative error below 2e-7; 0 below -87, infinity above 88; NaN stays NaN. */
+static inline vec exp_vec(vec x) {
+    const vec round = (vec){} + 12582912.0f; /* 1.5 * 2^23: adding it leaves no fraction */
+    ivec zero = x < -87.0f, huge = x > 88.0f;
+    vec inside = choose_vec(zero, (vec){} - 87.0f, choose_vec(huge, (vec){} + 88.0f, x));
+    vec n = (inside * 1.44269504088896341f + round) - round;
+    vec r = inside - n * 0.693359375f + n * 2.12194440e-4f;
+    vec p = (vec){} + 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    ivec shift = (__builtin_convertvector(n, ivec) + 127) << 23;
+    vec result = p * (vec)shift;
+    return choose_vec(zero, (vec){}, choose_vec(huge, (vec){} + INFINITY, result));
+}
+
+/* A thread's own memory, grown when needed, kept for the next call, freed with the thread. */
+static _Thread_local float *scratch_begin = NULL;
+static _Thread_local num scratch_size = 0;
+static pthread_key_t freed_with_thread;
+static pthread_once_t key_made = PTHREAD_ONCE_INIT;
+
+static void make_key(void) {
+    if (pthread_key_create(&freed_with_thread, free)) abort();
+}
+
+static float *scratch(num floats) {
+    if (floats > scratch_size) {
+        pthread_once(&key_made, make_key);
+        free(scratch_begin);
+        scratch_size = floats + floats / 2;
+        if (posix_memalign((void **)&scratch_begin, 64, (size_t)scratch_size * sizeof(float))) abort();
+        memset(scratch_begin, 0, (size_t)scratch_size * sizeof(float));
+        if (pthread_setspecific(freed_with_thread, scratch_begin)) abort();
+    }
+    return scratch_begin;
+}
+
+/* ---- norms ---------------------------------------------------------------------------------------------------- */
+
+/* total = x + added (no `added`: x itself); out = total / rms(total) * weight; inverse_N = 1 / rms. */
+void add_norm_forward(num n_rows, num width, const float *x, const float *added, const float *weight, float eps,
+                      float *total, float *out, float *inverse) {
+#pragma omp parallel for schedule(static)
+    for (num n = 0; n < n_rows; n++) {
+        const float *row = x + n * width;
+        float *own = out + n * width;
+        vec squares = {};
+        float rest = 0.0f;
+        num at = 0;
+        if (added) {
+            float *sum = total + n * width;
+            for (at = 0; at < width; at++) sum[at] = row[at] + added[n * width + at];
+            row = sum;
+        }
+        for (at = 0; at + LANES <= width; at += LANES) squares += load(row + at) * load(row + at);
+        for (; at < width; at++) rest += row[at] * row[at];
+        float scale = 1.0f / sqrtf((sum_of(squares) + rest) / (float)width + eps);
+        inverse[n] = scale;
+        for (at = 0; at < width; at++) own[at] = row[at] * scale * weight[at];
+    }
+}
+
+/* dx of the norm alone plus `passed` (the gradient that goes past it, may be absent); dweight summed over rows. */
+void norm_backward(num n_rows, num width, const float *dout, const float *total, const float *weight,
+                   const float *inverse, const float *passed, float *dx, float *dweight) {
+#pragma omp parallel
+    {
+#pragma omp for schedule(static)
+        for (num n = 0; n < n_rows; n++) {
+            const float *d = dout + n * width, *row = total + n * width;
+            float *own = dx + n * width;
+            vec dots = {};
+            float rest = 0.0f, scale = inverse[n];
+            num at = 0;
+            for (; at + LANES <= width; at += LANES) dots += load(d + at) * load(weight + at) * load(row + at);
+            for (; at < width; at++) rest += d[at] * weight[at] * row[at];
+            float along = (sum_of(dots) + rest) * scale * scale * scale / (float)width;
+            if (passed)
+                for (at = 0; at < width; at++)
+                    own[at] = passed[n * width + at] + d[at] * weight[at] * scale - row[at] * along;
+            else
+                for (at = 0; at < width; at++) own[at] = d[at] * weight[at] * scale - row[at] * along;
+        }
+#pragma omp for schedule(static)
+        for (num column = 0; column < width; column += LANES) {
+            num last = column + LANES < width ? column + LANES : width;
+            float sums[LANES] = {0};
+            for (num n = 0; n < n_rows; n++)
+                for (num at = column; at < last; at++)
+                    sums[at - column] += dout[n * width + at] * total[n * width + at] * inverse[n];
+            memcpy(dweight + column, sums, (size_t)(last - column) * sizeof(float));
+        }
+    }
+}
+
+/* ---- SwiGLU --------------------------------------------------------------------------------------------------- */
+
+/* out = silu(gate) * up, where each row of `both` holds F gates, then F ups. */
+void swiglu_forward(num n_rows, num hidden, const float *both, float *out) {
+#pragma omp parallel for schedule(static)
+    for (num n = 0; n < n_rows; n++) {
+        const float *gate = both + n * 2 * hidden, *up = gate + hidden;
+        float *own = out + n * hidden;
+        num at = 0;
+        for (; at + LANES <= hidden; at += LANES) {
+            vec g = load(gate + at);
+            store(own + at, g / (1.0f + exp_vec(-g)) * load(up + at));
+        }
+        for (; at < hidden; at++) own[at] = gate[at] / (1.0f + expf(-gate[at])) * up[at];
+    }
+}
+
+void swiglu_backward(num n_rows, num hidden, const float *dout, const float *both, float *dboth) {
+#pragma omp parallel for schedule(static)
+    for (num n = 0; n < n_rows; n++) {
+        const float *gate = both + n * 2 * hidden, *up = gate + hidden, *d = dout + n * hidden;
+        float *dgate = dboth + n * 2 * hidden, *dup = dgate + hidden;
+        num at = 0;
+        for (; at + LANES <= hidden; at += LANES) {
+            vec g = load(gate + at), share = 1.0f / (1.0f + exp_vec(-g)), each = load(d + at);
+            store(dup + at, each * g * share);
+            store(dgate + at, each * load(up + at) * share * (1.0f + g * (1.0f - share)));
+        }
+        for (; at < hidden; at++) {
+            float g = gate[at], share = 1.0f / (1.0f + expf(-g));
+            dup[at] = d[at] * g * share;
+            dgate[at] = d[at] * up[at] * share * (1.0f + g * (1.0f - share));
+        }
+    }
+}
+
+/* ---- log-probabilities ---------------------------------------------------------------------------------------- */
+
+/* The sum of exp((logit - most) * scale) over a row, and the row's largest logit. */
+static float exp_sum(num vocabulary, const float *row, float scale, float *most) {
+    vec high = (vec){} - INFINITY, sums = {};
+    float top = -INFINITY, rest = 0.0f;
+    num at = 0;
+    for (; at + LANES <= vocabulary; at += LANES) high = larger(load(row + at), high);
+    for (; at < vocabulary; at++) top = row[at] > top ? row[at] : top;
+    float first = largest_of(high);
+    *most = top = first > top ? first : top;
+    for (at = 0; at + LANES <= vocabulary; at += LANES) sums += exp_vec((load(row + at) - top) * scale);
+    for (; at < vocabulary; at++) rest += expf((row[at] - top) * scale);
+    return sum_of(sums) + rest;
+}
+
+/* logprob_N = (logit[target] - top) / t - log_total, where log_total_N = log sum exp((logit - top) / t), top_N is the
+   largest logit and `scale` = 1 / t; entropy_N, in nats. Top and log_total stay apart: their sum would be rounded. */
+void logprob_forward(num n_rows, num vocabulary, const float *logits, const num *targets, float scale, float *logprob,
+                     float *top, float *log_totals, float *entropy) {
+#pragma omp parallel for schedule(static)
+    for (num n = 0; n < n_rows; n++) {
+        const float *row = logits + n * vocabulary;
+        float most, total = exp_sum(vocabulary, row, scale, &most), log_total = logf(total);
+        logprob[n] = (row[targets[n]] - most) * scale - log_total;
+        top[n] = most;
+        log_totals[n] = log_total;
+        if (!entropy) continue;
+        vec sums = {};
+        float rest = 0.0f;
+        num at = 0;
+        for (; at + LANES <= vocabulary; at += LANES) {
+            vec gap = (load(row + at) - most) * scale;
+            vec share = exp_vec(gap);
+            sums += choose_vec(share > 0.0f, share * gap, (vec){});
+        }
+        for (; at < vocabulary; at++) {
+            float gap = (row[at] - most) * scale, share = expf(gap);
+            rest += share > 0.0f ? share * gap : 0.0f;
+        }
+        entropy[n] = log_total - (sum_of(sums) + rest) / total;
+    }
+}
+
+/* dlogits = dlogprob * scale * (1 at the target - probability). */
+void logprob_backward(num n_rows, num vocabulary, const float *logits, const num *targets, float scale,
+                      const float *top, const float *log_totals, const float *dlogprob, float *dlogits) {
+#pragma omp parallel for schedule(static)
+    for (num n = 0; n < n_rows; n++) {
+        const float *row = logits + n * vocabulary;
+        float *own = dlogits + n * vocabulary, d = dlogprob[n] * scale, most = top[n], log_total = log_totals[n];
+        num at = 0;
+        for (; at + LANES <= vocabulary; at += LANES)
+            store(own + at, exp_vec((load(row + at) - most) * scale - log_total) * -d);
+        for (; at < vocabulary; at++) own[at] = expf((row[at] - most) * scale - log_total) * -d;
+        own[targets[n]] += d;
+    }
+}
+
+/* Token v when the uniform falls into [P(0..v-1), P(0..v)) of softmax(logits * scale), and its log-probability. */
+void choose_tokens(num n_rows, num vocabulary, const float *logits, const double *uniforms, float scale, num *chosen,
+                   float *logprob) {
+#pragma omp parallel for schedule(static)
+    for (num n = 0; n < n_rows; n++) {
+        const float *row = logits + n * vocabulary;
+        float most, *shares = scratch(padded(vocabulary)), total = exp_sum(vocabulary, row, scale, &most);
+        double sum = 0.0, below = 0.0;
+        num at = 0, token = vocabulary - 1;
+        for (; at + LANES <= vocabulary; at += LANES) store(shares + at, exp_vec((load(row + at) - most) * scale));
+        for (; at < vocabulary; at++) shares[at] = expf((row[at] - most) * scale);
+        for (at = 0; at < vocabulary; at++) sum += shares[at];
+        double point = uniforms[n] * sum;
+        for (at = 0; at < vocabulary; at++) {
+            below += shares[at];
+            if (point < below) {
+                token = at;
+                break;
+            }
+        }
+        while (token > 0 && shares[token] == 0.0f) token--; /* only rounding at the very end comes here */
+        chosen[n] = token;
+        logprob[n] = (row[token] - most) * scale - logf(total);
+    }
+}
+
+/* ---- small products of attention ------------------------------------------------------------------------------ */
+
+/* scores[r][c] = sum over k of rows[r][k] * across[k][c], for ROWS rows and `count` columns, rounded up to LANES. */
+static void multiply_across(const float *rows, num depth, const float *across, num stride, num count, float *scores,
+                            num score_stride) {
+    num c = 0;
+    for (; c + 2 * LANES <= padded(count); c += 2 * LANES) {
+        vec left[ROWS] = {}, right[ROWS] = {};
+        for (num k = 0; k < depth; k++) {
+            vec a = load(across + k * stride + c), b = load(across + k * stride + c + LANES);
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; r++) {
+                left[r] += rows[r * depth + k] * a;
+                right[r] += rows[r * depth + k] * b;
+            }
+        }
+        for (int r = 0; r < ROWS; r++) {
+            store(scores + r * score_stride + c, left[r]);
+            store(scores + r * score_stride + c + LANES, right[r]);
+        }
+    }
+    if (c < count) {
+        vec left[ROWS] = {};
+        for (num k = 0; k < depth; k++) {
+            vec a = load(across + k * stride + c);
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; r++) left[r] += rows[r * depth + k] * a;
+        }
+        for (int r = 0; r < ROWS; r++) store(scores + r * score_stride + c, left[r]);
+    }
+}
+
+/* sums[r][k] += sum over c < count of weights[r][c] * along[c][k]; depth is a multiple of LANES. */
+static void multiply_along(const float *weights, num weight_stride, const float *along, num depth, num count,
+                           float *sums) {
+    num k = 0;
+    for (; k + 2 * LANES <= depth; k += 2 * LANES) {
+        vec left[ROWS], right[ROWS];
+        for (int r = 0; r < ROWS; r++) left[r] = load(sums + r * depth + k), right[r] = load(sums + r * depth + k + LANES);
+        for (num c = 0; c < count; c++) {
+            vec a = load(along + c * depth + k), b = load(along + c * depth + k + LANES);
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; r++) {
+                left[r] += weights[r * weight_stride + c] * a;
+                right[r] += weights[r * weight_stride + c] * b;
+            }
+        }
+        for (int r = 0; r < ROWS; r++) store(sums + r * depth + k, left[r]), store(sums + r * depth + k + LANES, right[r]);
+    }
+    for (; k < depth; k += LANES) {
+        vec left[ROWS];
+        for (int r = 0; r < ROWS; r++) left[r] = load(sums + r * depth + k);
+        for (num c = 0; c < count; c++) {
+            vec a = load(along + c * depth + k);
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; r++) left[r] += weights[r * weight_stride + c] * a;
+        }
+        for (int r = 0; r < ROWS; r++) store(sums + r * depth + k, left[r]);
+    }
+}
+
+/* sums[c][k] += sum over r of weights[r][c] * rows[r][k], for c < count. */
+static void add_outer(const float *weights, num weight_stride, const float *rows, num depth, num count, float *sums) {
+    num k = 0;
+    for (; k + 2 * LANES <= depth; k += 2 * LANES) {
+        vec left[ROWS], right[ROWS];
+        for (int r = 0; r < ROWS; r++) left[r] = load(rows + r * depth + k), right[r] = load(rows + r * depth + k + LANES);
+        for (num c = 0; c < count; c++) {
+            vec a = load(sums + c * depth + k), b = load(sums + c * depth + k + LANES);
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; r++) {
+                a += weights[r * weight_stride + c] * left[r];
+                b += weights[r * weight_stride + c] * right[r];
+            }
+            store(sums + c * depth + k, a);
+            store(sums + c * depth + k + LANES, b);
+        }
+    }
+    for (; k < depth; k += LANES) {
+        vec left[ROWS];
+        for (int r = 0; r < ROWS; r++) left[r] = load(rows + r * depth + k);
+        for (num c = 0; c < count; c++) {
+            vec a = load(sums + c * depth + k);
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; r++) a += weights[r * weight_stride + c] * left[r];
+            store(sums + c * depth + k, a);
+        }
+    }
+}
+
+/* ---- attention over texts ------------------------------------------------------------------------------------- */
+
+/* to = the head's vector turned by its position, times scale; zeros from `width` to `depth`. */
+static inline void turn(const float *from, const float *cosine, const float *sine, num width, num depth, float scale,
+                        float *to) {
+    num half = width / 2;
+    for (num k = 0; k < half; k++) {
+        to[k] = (from[k] * cosine[k] - from[k + half] * sine[k]) * scale;
+        to[k + half] = (from[k + half] * cosine[k] + from[k] * sine[k]) * scale;
+    }
+    for (num k = width; k < depth; k++) to[k] = 0.0f;
+}
+
+/* The same the other way round, which is also its gradient. */
+static inline void turn_back(const float *from, const float *cosine, const float *sine, num width, float scale,
+                             float *to) {
+    num half = width / 2;
+    for (num k = 0; k < half; k++) {
+        to[k] = (from[k] * cosine[k] + from[k + half] * sine[k]) * scale;
+        to[k + half] = (from[k + half] * cosine[k] - from[k] * sine[k]) * scale;
+    }
+}
+
+/* What attention over texts is told. A tree is a run of tokens that may see each other: a text alone, or a prompt with
+   completions behind it. Its segments (begin, length, seen): a token sees its own segment up to itself, and the first
+   `seen` tokens of the tree. Begins are counted from the tree's first token. */
+typedef struct {
+    num heads, kv_heads, width, num_trees;
+    const num *tree_begin;    /* (trees + 1), tokens */
+    const num *segment_begin; /* (trees + 1), segments */
+    const num *segments;      /* (segments, 3) */
+    const num *positions;     /* (N) */
+    const float *cosines, *sines;
+    float scale;
+} Texts;
+
+/* Weights of one block of rows, not divided by their sum: those of the `seen` tokens, then those of the own segment.
+   The scores stand there; row r sees own tokens up to own_first + r. Gives each row's largest score and sum. */
+static void softmax_rows(float *scores, num stride, num rows, num seen, num own_at, num own_first, float *most,
+                         float *sums) {
+    for (num r = 0; r < rows; r++) {
+        float *row = scores + r * stride;
+        num own = own_first + r + 1;
+        for (num c = seen; c < padded(seen); c++) row[c] = -INFINITY;
+        for (num c = own; c < padded(own_first + rows); c++) row[own_at + c] = -INFINITY;
+        vec high = (vec){} - INFINITY, total = {};
+        for (num c = 0; c < padded(seen); c += LANES) high = larger(load(row + c), high);
+        for (num c = 0; c < padded(own); c += LANES) high = larger(load(row + own_at + c), high);
+        float top = largest_of(high);
+        for (num c = 0; c < padded(seen); c += LANES) {
+            vec share = exp_vec(load(row + c) - top);
+            store(row + c, share);
+            total += share;
+        }
+        for (num c = 0; c < padded(own_first + rows); c += LANES) {
+            vec share = exp_vec(load(row + own_at + c) - top);
+            store(row + own_at + c, share);
+            total += share;
+        }
+        most[r] = top;
+        sums[r] = sum_of(total);
+    }
+}
+
+void attention_forward(const Texts *texts, const float *qkv, float *out, float *lse) {
+    const num heads = texts->heads, kv_heads = texts->kv_heads, width = texts->width, group = heads / kv_heads;
+    const num depth = padded(width), stride = (heads + 2 * kv_heads) * width;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (num task = 0; task < texts->num_trees * kv_heads; task++) {
+        num tree = task / kv_heads, j = task % kv_heads;
+        num first = texts->tree_begin[tree], count = texts->tree_begin[tree + 1] - first;
+        num columns = padded(count) + 2 * LANES;
+        float *keys = scratch(2 * depth * columns + 2 * ROWS * depth + ROWS * 2 * columns);
+        float *values = keys + depth * columns, *query = values + depth * columns, *mixed = query + ROWS * depth;
+        float *scores = mixed + ROWS * depth;
+        num score_stride = 2 * columns;
+        for (num t = 0; t < count; t++) {
+            const float *token = qkv + (first + t) * stride;
+            const num place = texts->positions[first + t] * width;
+            float *turned = query;
+            turn(token + (heads + j) * width, texts->cosines + place, texts->sines + place, width, depth, 1.0f, turned);
+            for (num k = 0; k < depth; k++) keys[k * columns + t] = turned[k];
+            memcpy(values + t * depth, token + (heads + kv_heads + j) * width, (size_t)width * sizeof(float));
+            for (num k = width; k < depth; k++) values[t * depth + k] = 0.0f;
+        }
+        for (num k = 0; k < depth; k++)
+            for (num t = count; t < columns; t++) keys[k * columns + t] = 0.0f;
+        for (num s = texts->segment_begin[tree]; s < texts->segment_begin[tree + 1]; s++) {
+            num begin = texts->segments[3 * s], length = texts->segments[3 * s + 1], seen = texts->segments[3 * s + 2];
+            num own_at = padded(seen);
+            for (num g = 0; g < group; g++) {
+                num head = j * group + g;
+                for (num row = 0; row < length; row += ROWS) {
+                    num rows = length - row < ROWS ? length - row : ROWS;
+                    float most[ROWS], sums[ROWS];
+                    for (num r = 0; r < ROWS; r++) {
+                        num token = first + begin + row + (r < rows ? r : 0);
+                        num place = texts->positions[token] * width;
+                        turn(qkv + token * stride + head * width, texts->cosines + place, texts->sines + place, width,
+                             depth, texts->scale, query + r * depth);
+                    }
+                    multiply_across(query, depth, keys, columns, seen, scores, score_stride);
+                    multiply_across(query, depth, keys + begin, columns, row + rows, scores + own_at, score_stride);
+                    softmax_rows(scores, score_stride, rows, seen, own_at, row, most, sums);
+                    memset(mixed, 0, (size_t)(ROWS * depth) * sizeof(float));
+                    multiply_along(scores, score_stride, values, depth, seen, mixed);
+                    multiply_along(scores + own_at, score_stride, values + begin * depth, depth, row + rows, mixed);
+                    for (num r = 0; r < rows; r++) {
+                        num token = first + begin + row + r;
+                        float *to = out + (token * heads + head) * width, share = 1.0f / sums[r];
+                        for (num k = 0; k < width; k++) to[k] = mixed[r * depth + k] * share;
+                        lse[token * heads + head] = most[r] + logf(sums[r]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* Scores into weights (with the saved log-sum-exp), their gradients `slopes` into those of the scores; both 0 where a
+   row does not look. */
+static void softmax_backward_rows(float *scores, float *slopes, num stride, num rows, num seen, num own_at,
+                                  num own_first, const float *lse, const float *delta) {
+    for (num r = 0; r < ROWS; r++) {
+        float *row = scores + r * stride, *slope = slopes + r * stride;
+        num own = r < rows ? own_first + r + 1 : 0, all = r < rows ? seen : 0;
+        for (num part = 0; part < 2; part++) {
+            num from = part ? own_at : 0, valid = part ? own : all, end = padded(part ? own_first + rows : seen);
+            num c = 0;
+            for (; c + LANES <= valid; c += LANES) {
+                vec share = exp_vec(load(row + from + c) - lse[r]);
+                store(row + from + c, share);
+                store(slope + from + c, share * (load(slope + from + c) - delta[r]));
+            }
+            if (c < valid) {
+                for (num lane = valid; lane < c + LANES; lane++) row[from + lane] = -INFINITY, slope[from + lane] = 0.0f;
+                vec share = exp_vec(load(row + from + c) - lse[r]);
+                store(row + from + c, share);
+                store(slope + from + c, share * (load(slope + from + c) - delta[r]));
+                c += LANES;
+            }
+            for (; c < end; c += LANES) store(row + from + c, (vec){}), store(slope + from + c, (vec){});
+        }
+    }
+}
+
+void attention_backward(const Texts *texts, const float *qkv, const float *out, const float *lse, const float *dout,
+                        float *dqkv) {
+    const num heads = texts->heads, kv_heads = texts->kv_heads, width = texts->width, group = heads / kv_heads;
+    const num depth = padded(width), stride = (heads + 2 * kv_heads) * width;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (num task = 0; task < texts->num_trees * kv_heads; task++) {
+        num tree = task / kv_heads, j = task % kv_heads;
+        num first = texts->tree_begin[tree], count = texts->tree_begin[tree + 1] - first;
+        num columns = padded(count) + 2 * LANES, score_stride = 2 * columns;
+        float *keys_across = scratch(5 * depth * columns + 3 * ROWS * depth + 2 * ROWS * score_stride);
+        float *values_across = keys_across + depth * columns, *keys = values_across + depth * columns;
+        float *dkeys = keys + depth * columns, *dvalues = dkeys + depth * columns;
+        float *query = dvalues + depth * columns, *upper = query + ROWS * depth, *dquery = upper + ROWS * depth;
+        float *scores = dquery + ROWS * depth, *slopes = scores + ROWS * score_stride;
+        memset(dkeys, 0, (size_t)(2 * depth * columns) * sizeof(float));
+        for (num t = 0; t < count; t++) {
+            const float *token = qkv + (first + t) * stride, *value = token + (heads + kv_heads + j) * width;
+            const num place = texts->positions[first + t] * width;
+            turn(token + (heads + j) * width, texts->cosines + place, texts->sines + place, width, depth, 1.0f,
+                 keys + t * depth);
+            for (num k = 0; k < depth; k++) keys_across[k * columns + t] = keys[t * depth + k];
+            for (num k = 0; k < depth; k++) values_across[k * columns + t] = k < width ? value[k] : 0.0f;
+        }
+        for (num k = 0; k < depth; k++)
+            for (num t = count; t < columns; t++) keys_across[k * columns + t] = values_across[k * columns + t] = 0.0f;
+        for (num s = texts->segment_begin[tree]; s < texts->segment_begin[tree + 1]; s++) {
+            num begin = texts->segments[3 * s], length = texts->segments[3 * s + 1], seen = texts->segments[3 * s + 2];
+            num own_at = padded(seen);
+            for (num g = 0; g < group; g++) {
+                num head = j * group + g;
+                for (num row = 0; row < length; row += ROWS) {
+                    num rows = length - row < ROWS ? length - row : ROWS;
+                    float own_lse[ROWS], delta[ROWS];
+                    for (num r = 0; r < ROWS; r++) {
+                        num token = first + begin + row + (r < rows ? r : 0);
+                        num place = texts->positions[token] * width, at = (token * heads + head) * width;
+                        turn(qkv + token * stride + head * width, texts->cosines + place, texts->sines + place, width,
+                             depth, texts->scale, query + r * depth);
+                        float dot = 0.0f;
+                        for (num k = 0; k < depth; k++) upper[r * depth + k] = k < width ? dout[at + k] : 0.0f;
+                        for (num k = 0; k < width; k++) dot += dout[at + k] * out[at + k];
+                        own_lse[r] = lse[token * heads + head];
+                        delta[r] = dot;
+                    }
+                    multiply_across(query, depth, keys_across, columns, seen, scores, score_stride);
+                    multiply_across(query, depth, keys_across + begin, columns, row + rows, scores + own_at,
+                                    score_stride);
+                    multiply_across(upper, depth, values_across, columns, seen, slopes, score_stride);
+                    multiply_across(upper, depth, values_across + begin, columns, row + rows, slopes + own_at,
+                                    score_stride);
+                    softmax_backward_rows(scores, slopes, score_stride, rows, seen, own_at, row, own_lse, delta);
+                    memset(dquery, 0, (size_t)(ROWS * depth) * sizeof(float));
+                    multiply_along(slopes, score_stride, keys, depth, seen, dquery);
+                    multiply_along(slopes + own_at, score_stride, keys + begin * depth, depth, row + rows, dquery);
+                    add_outer(slopes, score_stride, query, depth, seen, dkeys);
+                    add_outer(slopes + own_at, score_stride, query, depth, row + rows, dkeys + begin * depth);
+                    add_outer(scores, score_stride, upper, depth, seen, dvalues);
+                    add_outer(scores + own_at, score_stride, upper, depth, row + rows, dvalues + begin * depth);
+                    for (num r = 0; r < rows; r++) {
+                        num token = first + begin + row + r, place = texts->positions[token] * width;
+                        turn_back(dquery + r * depth, texts->cosines + place, texts->sines + place, width, texts->scale,
+                                  dqkv + token * stride + head * width);
+                    }
+                }
+            }
+        }
+        for (num t = 0; t < count; t++) {
+            num token = first + t, place = texts->positions[token] * width;
+            turn_back(dkeys + t * depth, texts->cosines + place, texts->sines + place, width, 1.0f,
+                      dqkv + token * stride + (heads + j) * width);
+            memcpy(dqkv + token * stride + (heads + kv_heads + j) * width, dvalues + t * depth,
+                   (size_t)width * sizeof(float));
+        }
+    }
+}
+
+/* ---- attention of one new token a row ------------------------------------------------------------------------- */
+
+/* What is remembered of prompts and rows, of one layer. Keys lie across: for every k the places side by side. */
+typedef struct {
+    num heads, kv_heads, width, num_groups;
+    const num *groups;         /* (groups, 3): prompt, first row, rows: rows of one prompt stand together */
+    const num *prompt_lengths; /* (prompts) */
+    num prompt_room;           /* places kept for a prompt, a multiple of LANES */
+    float *prompt_keys;        /* (prompts, J, K rounded up, prompt_room) */
+    float *prompt_values;      /* (prompts, J, prompt_room, K rounded up) */
+    const num *slots;          /* (rows): where a row's own tokens are kept */
+    const num *own_lengths;    /* (rows): own tokens before this one */
+    num own_room;              /* places kept for a row, a multiple of LANES */
+    float *own_keys;           /* (slots, J, own_room / LANES, K rounded up, LANES) */
+    float *own_values;         /* (slots, J, own_room, K rounded up) */
+    const float *cosines, *sines;
+    float scale;
+} Memory;
+
+/* scores[c] = query . own key c, for c < count rounded up. */
+static void own_scores(const float *query, num depth, const float *pages, num count, float *scores) {
+    num c = 0;
+    for (; c + 2 * LANES <= padded(count); c += 2 * LANES) {
+        const float *one = pages + c * depth, *two = one + LANES * depth;
+        vec a = {}, b = {}, a2 = {}, b2 = {};
+        for (num k = 0; k < depth; k += 2) {
+            a += query[k] * load(one + k * LANES);
+            b += query[k] * load(two + k * LANES);
+            a2 += query[k + 1] * load(one + (k + 1) * LANES);
+            b2 += query[k + 1] * load(two + (k + 1) * LANES);
+        }
+        store(scores + c, a + a2);
+        store(scores + c + LANES, b + b2);
+    }
+    if (c < count) {
+        vec a = {}, a2 = {}, a3 = {}, a4 = {};
+        const float *one = pages + c * depth;
+        for (num k = 0; k < depth; k += 4) {
+            a += query[k] * load(one + k * LANES);
+            a2 += query[k + 1] * load(one + (k + 1) * LANES);
+            a3 += query[k + 2] * load(one + (k + 2) * LANES);
+            a4 += query[k + 3] * load(one + (k + 3) * LANES);
+        }
+        store(scores + c, (a + a2) + (a3 + a4));
+    }
+}
+
+/* mixed[k] += sum over c of weights[c] * values[c][k]. */
+static void add_own(const float *weights, const float *values, num depth, num count, float *mixed) {
+    for (num k = 0; k < depth; k += LANES) {
+        vec a = {}, b = {}, e = {}, d = {};
+        num c = 0;
+        for (; c + 4 <= count; c += 4) {
+            a += weights[c] * load(values + c * depth + k);
+            b += weights[c + 1] * load(values + (c + 1) * depth + k);
+            e += weights[c + 2] * load(values + (c + 2) * depth + k);
+            d += weights[c + 3] * load(values + (c + 3) * depth + k);
+        }
+        for (; c < count; c++) a += weights[c] * load(values + c * depth + k);
+        store(mixed + k, load(mixed + k) + ((a + b) + (e + d)));
+    }
+}
+
+/* Remember each row's new token, then attend to the prompt, to the row's tokens before, and to itself.
+   qkv (rows, W), out (rows, H K). */
+void attention_step(const Memory *memory, const float *qkv, float *out) {
+    const num heads = memory->heads, kv_heads = memory->kv_heads, width = memory->width, group = heads / kv_heads;
+    const num depth = padded(width), stride = (heads + 2 * kv_heads) * width;
+    const num score_stride = memory->prompt_room + memory->own_room + 2 * LANES;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (num task = 0; task < memory->num_groups * kv_heads; task++) {
+        const num *rows_of = memory->groups + 3 * (task / kv_heads);
+        num j = task % kv_heads, prompt = rows_of[0], first = rows_of[1], queries = rows_of[2] * group;
+        num seen = memory->prompt_lengths[prompt], own_at = padded(seen);
+        float *query = scratch(2 * ROWS * depth + ROWS * score_stride), *mixed = query + ROWS * depth;
+        float *scores = mixed + ROWS * depth;
+        const float *prompt_keys = memory->prompt_keys + (prompt * kv_heads + j) * depth * memory->prompt_room;
+        const float *prompt_values = memory->prompt_values + (prompt * kv_heads + j) * depth * memory->prompt_room;
+        for (num row = first; row < first + rows_of[2]; row++) {
+            num own = memory->own_lengths[row], place = (seen + own) * width;
+            num base = (memory->slots[row] * kv_heads + j) * memory->own_room * depth;
+            float *page = memory->own_keys + base + own / LANES * LANES * depth + own % LANES, *turned = query;
+            float *value = memory->own_values + base + own * depth;
+            const float *token = qkv + row * stride;
+            turn(token + (heads + j) * width, memory->cosines + place, memory->sines + place, width, depth, 1.0f,
+                 turned);
+            for (num k = 0; k < depth; k++) page[k * LANES] = turned[k];
+            for (num k = 0; k < depth; k++) value[k] = k < width ? token[(heads + kv_heads + j) * width + k] : 0.0f;
+        }
+        for (num block = 0; block < queries; block += ROWS) {
+            num rows = queries - block < ROWS ? queries - block : ROWS;
+            for (num r = 0; r < ROWS; r++) {
+                num one = block + (r < rows ? r : 0), row = first + one / group, head = j * group + one % group;
+                num place = (seen + memory->own_lengths[row]) * width;
+                turn(qkv + row * stride + head * width, memory->cosines + place, memory->sines + place, width, depth,
+                     memory->scale, query + r * depth);
+            }
+            multiply_across(query, depth, prompt_keys, memory->prompt_room, seen, scores, score_stride);
+            memset(mixed, 0, (size_t)(ROWS * depth) * sizeof(float));
+            float sums[ROWS];
+            for (num r = 0; r < rows; r++) {
+                num row = first + (block + r) / group, own = memory->own_lengths[row] + 1;
+                num base = (memory->slots[row] * kv_heads + j) * memory->own_room * depth;
+                float *line = scores + r * score_stride, most;
+                own_scores(query + r * depth, depth, memory->own_keys + base, own, line + own_at);
+                softmax_rows(line, score_stride, 1, seen, own_at, own - 1, &most, sums + r);
+                add_own(line + own_at, memory->own_values + base, depth, own, mixed + r * depth);
+            }
+            multiply_along(scores, score_stride, prompt_values, depth, seen, mixed);
+            for (num r = 0; r < rows; r++) {
+                num one = block + r, row = first + one / group, head = j * group + one % group;
+                float *to = out + (row * heads + head) * width, share = 1.0f / sums[r];
+                for (num k = 0; k < width; k++) to[k] = mixed[r * depth + k] * share;
+            }
+        }
+    }
+}
+
+/* Put the keys and values of one layer's prompts (N tokens, as projected) into their rooms. `rooms` says for each
+   prompt (room, first token, length). */
+void remember_prompts(const Memory *memory, num num_prompts, const num *rooms, const float *qkv) {
+    const num heads = memory->heads, kv_heads = memory->kv_heads, width = memory->width;
+    const num depth = padded(width), stride = (heads + 2 * kv_heads) * width, room = memory->prompt_room;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (num task = 0; task < num_prompts * kv_heads; task++) {
+        const num *own = rooms + 3 * (task / kv_heads);
+        num j = task % kv_heads, base = (own[0] * kv_heads + j) * depth * room;
+        float *keys = memory->prompt_keys + base, *values = memory->prompt_values + base, *turned = scratch(depth);
+        for (num t = 0; t < padded(own[2]) && t < room; t++) {
+            if (t >= own[2]) {
+                for (num k = 0; k < depth; k++) keys[k * room + t] = 0.0f;
+                continue;
+            }
+            const float *token = qkv + (own[1] + t) * stride;
+            turn(token + (heads + j) * width, memory->cosines + t * width, memory->sines + t * width, width, depth,
+                 1.0f, turned);
+            for (num k = 0; k < depth; k++) keys[k * room + t] = turned[k];
+            for (num k = 0; k < depth; k++)
+                values[t * depth + k] = k < width ? token[(heads + kv_heads + j) * width + k] : 0.0f;
+        }
+    }
+}

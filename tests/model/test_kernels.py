@@ -1,0 +1,239 @@
+"""The compiled kernels do what PyTorch's operations do, and the number of threads changes no bit."""
+
+import subprocess
+
+import pytest
+import torch
+
+from gsm_lab.errors import TokenError
+from gsm_lab.model import ModelShape, Texts, Transformer, kernels
+from gsm_lab.model.kernels import library
+
+SHAPES = [
+    (32, 2, 1, 48), (128, 4, 4, 384), (48, 3, 1, 80), (96, 2, 2, 100), (64, 8, 2, 64), (12, 6, 3, 33), (68, 2, 1, 17),
+]  # fmt: skip
+"""Width, heads, key-value heads, hidden width: whole vectors and not, with and without groups."""
+TREES = [(7, [3, 0, 9, 20]), (1, [4]), (40, [33, 17, 8]), (70, [])]
+
+
+@pytest.fixture(autouse=True)
+def built():
+    assert kernels.available(), "the kernels are not built: run `make setup`"
+
+
+def both(shape: ModelShape) -> tuple[Transformer, Transformer]:
+    """The same weights in float32, by kernels, and in float64, by PyTorch."""
+    ours = Transformer.initial(shape, seed=1, std=0.3)
+    exact = Transformer(shape).double()
+    exact.load_state_dict({name: value.double() for name, value in ours.state_dict().items()})
+    return ours, exact
+
+
+def make_shape(width=32, heads=2, kv_heads=1, ffn=48) -> ModelShape:
+    return ModelShape(vocab_size=53, layers=2, width=width, heads=heads, kv_heads=kv_heads, ffn=ffn, max_positions=200)
+
+
+@pytest.mark.parametrize("sizes", SHAPES, ids=str)
+def test_texts_that_share_prompts_have_the_logits_and_gradients_of_float64(sizes):
+    ours, exact = both(make_shape(*sizes))
+    texts = Texts.of_trees(TREES)
+    tokens = torch.randint(0, 53, (int(texts.trees[-1]),), generator=torch.Generator().manual_seed(0))
+    slopes = torch.randn(len(tokens), 53, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found, wanted = ours.head(ours.hidden_of(tokens, texts)), exact.head(exact.hidden_of(tokens, texts))
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=2e-5 * wanted.abs().max().item())
+    (found * slopes.float()).sum().backward()
+    (wanted * slopes).sum().backward()
+    for parameter, other in zip(ours.parameters(), exact.parameters(), strict=True):
+        assert parameter.grad is not None
+        assert other.grad is not None
+        largest = other.grad.abs().max().item()
+        torch.testing.assert_close(parameter.grad.double(), other.grad, rtol=0, atol=5e-5 * largest)
+
+
+def test_a_shared_prompt_is_the_prompt_before_each_completion():
+    """And the near miss: completions that saw one another would differ."""
+    model = both(make_shape())[1]
+    prompt, completions = [5, 6, 7], [[8, 9], [10, 11, 12]]
+    shared = model.hidden_of(torch.tensor([*prompt, *completions[0], *completions[1]]), Texts.of_trees([(3, [2, 3])]))
+    apart = [model.hidden(torch.tensor([prompt + completion]))[0] for completion in completions]
+    torch.testing.assert_close(shared, torch.cat((apart[0], apart[1][3:])))
+    joined = model.hidden(torch.tensor([[*prompt, *completions[0], *completions[1]]]))[0]
+    assert (shared - joined)[5:].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("width", [8, 16, 33, 448])
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 3.0])
+def test_logprobs_and_entropy(width, temperature):
+    generator = torch.Generator().manual_seed(width)
+    logits = (5 * torch.randn(40, width, generator=generator)).requires_grad_()
+    ids, slopes = torch.randint(0, width, (40,), generator=generator), torch.randn(40, generator=generator)
+    exact = logits.detach().double().requires_grad_()
+    all_logprobs = torch.log_softmax(exact / temperature, dim=1)
+    wanted = all_logprobs.gather(1, ids[:, None])[:, 0]
+    found, entropy = kernels.logprobs_and_entropy(logits, ids, temperature)
+    torch.testing.assert_close(found.double(), wanted, rtol=2e-6, atol=2e-6)
+    torch.testing.assert_close(entropy.double(), -(all_logprobs.exp() * all_logprobs).sum(1), rtol=0, atol=5e-6)
+    (found * slopes).sum().backward()
+    (wanted * slopes).sum().backward()
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=0, atol=2e-6 / temperature)
+
+
+@pytest.mark.parametrize(("offset", "temperature"), [(0.0, 1.0), (1e4, 1.0), (-1e4, 1.0), (0.0, 1e-3), (0.0, 1e3)])
+def test_the_gradient_of_logprobs_is_as_exact_far_from_zero(offset, temperature):
+    logits = (3 * torch.randn(40, 33, generator=torch.Generator().manual_seed(0)) + offset).requires_grad_()
+    exact = logits.detach().double().requires_grad_()
+    ids = torch.arange(40) % 33
+    kernels.logprobs_and_entropy(logits, ids, temperature)[0].sum().backward()
+    torch.log_softmax(exact / temperature, dim=1)[torch.arange(40), ids].sum().backward()
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=0, atol=1e-6 / temperature)
+
+
+@pytest.mark.parametrize("ids", [[0, 20, 1], [0, -100, 1], [0, 1]], ids=str)
+def test_ids_that_are_no_tokens_are_refused(ids):
+    """C would read, and the gradient write, what stands there in memory."""
+    with pytest.raises(TokenError, match=r"give one id for each row, from 0 to 19"):
+        kernels.logprobs_and_entropy(torch.zeros(3, 20), torch.tensor(ids), 1.0)
+
+
+def test_whole_numbers_of_any_width_and_stride_serve():
+    model = both(make_shape())[0]
+    tokens, far = torch.arange(20), torch.arange(60)
+    wanted = model.hidden_of(tokens, Texts.of_lengths(torch.tensor([20]), far[::3].contiguous()))
+    for positions in (far[::3], far[::3].to(torch.int32)):
+        assert torch.equal(model.hidden_of(tokens, Texts.of_lengths(torch.tensor([20]), positions)), wanted)
+        assert torch.equal(model.hidden(tokens[None], positions[None])[0], wanted)
+    logits = torch.randn(20, 33, generator=torch.Generator().manual_seed(0))
+    found = [kernels.logprobs_and_entropy(logits, ids, 1.0)[0] for ids in (tokens, tokens.int(), far[:20])]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("place", [200, -1])
+def test_a_position_that_the_model_does_not_have_is_refused(place):
+    model = both(make_shape())[0]
+    with pytest.raises(TokenError, match="do not fit into 200"):
+        model.hidden(torch.tensor([[3, 4]]), torch.tensor([[0, place]]))
+    assert model.hidden(torch.tensor([[3, 4]]), torch.tensor([[0, 199]])).isfinite().all()  # near miss
+
+
+def test_a_whole_number_serves_as_the_norms_epsilon():
+    x_ND, weight_D = torch.full((2, 8), 3.0), torch.ones(8)
+    assert torch.equal(kernels.add_norm(x_ND, x_ND, weight_D, 1)[1], kernels.add_norm(x_ND, x_ND, weight_D, 1.0)[1])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        kernels.swiglu,
+        lambda x: kernels.add_norm(x, None, torch.ones(20), 1e-6)[1],
+        lambda x: kernels.add_norm(x, 2 * x, torch.ones(20), 1e-6)[1],
+        lambda x: kernels.logprobs_and_entropy(x, torch.tensor([1, 2]), 1.0)[0],
+    ],
+    ids=["swiglu", "norm", "add_norm", "logprobs"],
+)
+def test_second_derivatives_are_refused(function):
+    """Autograd does not see into C: parts of them would be missing in silence."""
+    x = torch.randn(2, 20, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    with pytest.raises(NotImplementedError, match="no second derivatives"):
+        torch.autograd.grad(function(x).square().sum(), x, create_graph=True)
+    assert torch.autograd.grad(function(x).square().sum(), x)[0].isfinite().all()  # near miss
+
+
+def test_a_tensor_that_is_changed_before_the_backward_pass_is_noticed():
+    x = torch.ones(2, 20, requires_grad=True) * 1.0
+    out = kernels.swiglu(x)
+    x += 1.0
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+def test_what_torch_compiles_is_left_to_it():
+    compiled = torch.compile(lambda x: x + 1.0 if kernels.suit(x) else x - 1.0, backend="eager")
+    assert compiled(torch.zeros(1)).item() == -1.0
+
+
+def test_impossible_tokens_have_no_share_and_are_never_chosen():
+    logits = torch.zeros(1, 20)
+    logits[0, [0, 7, 19]] = float("-inf")
+    _, entropy = kernels.logprobs_and_entropy(logits, torch.tensor([3]), 1.0)
+    assert entropy.item() == pytest.approx(torch.tensor(17.0).log().item(), abs=1e-6)
+    for uniform in (0.0, 0.37, 1.0 - 1e-16):
+        chosen, _ = kernels.choose_tokens(logits, torch.tensor([uniform], dtype=torch.float64), 1.0)
+        assert chosen.item() not in (0, 7, 19)
+
+
+def test_numbers_that_are_none_stay_none():
+    """A damaged model must be noticed, not sampled from."""
+    logits = torch.full((2, 20), float("nan"))
+    _, logprobs = kernels.choose_tokens(logits, torch.tensor([0.2, 0.9], dtype=torch.float64), 1.0)
+    assert logprobs.isnan().all()
+    assert kernels.swiglu(torch.full((1, 32), float("nan"))).isnan().all()
+
+
+def test_far_numbers():
+    """Where the exponential under- and overflows."""
+    both_NF = torch.tensor([[-1e4, -200.0, -88.5, -87.2, -50.0, 0.0, 50.0, 88.5, 200.0, 1e4] + [1.0] * 10])
+    gate, up = both_NF.double().chunk(2, dim=1)
+    torch.testing.assert_close(
+        kernels.swiglu(both_NF).double(), torch.nn.functional.silu(gate) * up, rtol=1e-6, atol=1e-30
+    )
+
+
+def test_the_number_of_threads_changes_no_bit():
+    threads = torch.get_num_threads()
+    model = both(make_shape(128, 4, 4, 384))[0]
+    texts = Texts.of_trees(TREES)
+    qkv = torch.randn(int(texts.trees[-1]), 3 * 128, generator=torch.Generator().manual_seed(0))
+    found = []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            leaf = qkv.clone().requires_grad_()
+            mixed = kernels.attention(leaf, model.heads_for(texts))
+            _, normed = kernels.add_norm(mixed, mixed * 0.5, torch.linspace(0.5, 2.0, 128), 1e-6)
+            normed.square().sum().backward()
+            found.append((normed.detach(), leaf.grad))
+    finally:
+        torch.set_num_threads(threads)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_other_tensors_are_left_to_pytorch():
+    assert kernels.suit(torch.zeros(1))
+    assert not kernels.suit(torch.zeros(1, dtype=torch.float64))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not kernels.suit(torch.zeros(1))
+
+
+def test_what_was_built_from_another_source_is_not_loaded(monkeypatch, tmp_path):
+    source = tmp_path / "kernels.c"
+    source.write_text(library.SOURCE.read_text() + "\n/* edited */\n")
+    before = library.compiled_path().name
+    monkeypatch.setattr(library, "SOURCE", source)
+    assert library.compiled_path().name != before
+    assert library.library.__wrapped__() is None
+
+
+def test_building_leaves_the_new_file_only(monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "SOURCE", tmp_path / "kernels.c")
+    library.SOURCE.write_text("int one(void) { return 1; }")
+    (tmp_path / "kernels-0123.so").touch()
+    assert library.build() == library.build()  # also where it is already
+    assert {path.name for path in tmp_path.iterdir()} == {"kernels.c", library.compiled_path().name}
+
+
+def test_a_compiler_that_refuses_leaves_nothing(monkeypatch, tmp_path):
+    source = tmp_path / "kernels.c"
+    source.write_text("int broken(")
+    monkeypatch.setattr(library, "SOURCE", source)
+    with pytest.raises(OSError, match=r"does not compile kernels\.c"):
+        library.build()
+    assert [path.name for path in tmp_path.iterdir()] == ["kernels.c"]
+
+
+def test_the_source_has_no_warnings(tmp_path):
+    strict = ["-Wall", "-Wextra", "-Werror", "-Wno-psabi"]  # the vectors are never passed between compilers
+    command = ["cc", "-std=gnu11", "-O2", *strict, "-fopenmp", "-c", str(library.SOURCE)]
+    done = subprocess.run([*command, "-o", str(tmp_path / "kernels.o")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
