@@ -1,62 +1,58 @@
 """Training: losses as pure functions, one optimiser, a supervised and a reinforcement loop, exact state on disk.
 
-Knows token ids, batches and a `reward` function; knows no problems, no words and no tokenizer.
+Knows token ids, batches and a `reward` function; knows no problems, no words and no tokenizer. Names are imported when
+they are asked for: what a reward is needs no torch, so that processes that only grade start quickly. The names are
+written once, as imports that type checkers carry out; at run time they are read as a list of where every name lives.
 """
+# mypy: implicit-reexport
+# ruff: noqa: F401 (the names are for whoever imports them from here)
 
-from gsm_lab.training.losses import (
-    LossSum,
-    Normaliser,
-    aggregate,
-    clipped_surrogate,
-    group_advantages,
-    kl_penalty,
-    kl_values,
-    next_token_loss,
-    token_entropy,
-    token_logprobs,
-    token_weights,
-)
-from gsm_lab.training.optimizer import Optimizer, OptimizerSettings
-from gsm_lab.training.precision import Precision
-from gsm_lab.training.reinforce import PromptsAt, ReinforceSummary, reinforce
-from gsm_lab.training.reinforce_settings import ReinforceSettings
-from gsm_lab.training.rollouts import Prompt, Reward, Scored, rollout_uniforms
-from gsm_lab.training.schedule import Schedule, learning_rate_scale
-from gsm_lab.training.state import StateFolder, TrainingState, fingerprint_of
-from gsm_lab.training.supervised import FitSettings, FitSummary, NextBatch, OnMetrics, batch_loss, fit
+import ast
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "FitSettings",
-    "FitSummary",
-    "LossSum",
-    "NextBatch",
-    "Normaliser",
-    "OnMetrics",
-    "Optimizer",
-    "OptimizerSettings",
-    "Precision",
-    "Prompt",
-    "PromptsAt",
-    "ReinforceSettings",
-    "ReinforceSummary",
-    "Reward",
-    "Schedule",
-    "Scored",
-    "StateFolder",
-    "TrainingState",
-    "aggregate",
-    "batch_loss",
-    "clipped_surrogate",
-    "fingerprint_of",
-    "fit",
-    "group_advantages",
-    "kl_penalty",
-    "kl_values",
-    "learning_rate_scale",
-    "next_token_loss",
-    "reinforce",
-    "rollout_uniforms",
-    "token_entropy",
-    "token_logprobs",
-    "token_weights",
-]
+if TYPE_CHECKING:
+    from gsm_lab.training.batches import NextBatch
+    from gsm_lab.training.distributed import World
+    from gsm_lab.training.fit_settings import FitSettings
+    from gsm_lab.training.losses import (
+        LossSum,
+        Normaliser,
+        aggregate,
+        clipped_surrogate,
+        group_advantages,
+        kl_penalty,
+        kl_values,
+        next_token_loss,
+        token_entropy,
+        token_logprobs,
+        token_weights,
+    )
+    from gsm_lab.training.memory import TrainingMemory, suggested_micro_batch_rows, training_memory
+    from gsm_lab.training.optimizer import Optimizer, OptimizerSettings
+    from gsm_lab.training.precision import Precision
+    from gsm_lab.training.reinforce_settings import ReinforceSettings
+    from gsm_lab.training.reinforcement import PromptsAt, ReinforceSummary, reinforce
+    from gsm_lab.training.reward import Completion, Reward, Scored
+    from gsm_lab.training.reward_workers import RewardWorkers
+    from gsm_lab.training.rollouts import GroupName, OnDone, Prompt, Sampler, TorchSampler, rollout_uniforms
+    from gsm_lab.training.run_folder import OnMetrics
+    from gsm_lab.training.schedule import Schedule, learning_rate_scale
+    from gsm_lab.training.state import StateFolder, TrainingState, fingerprint_of
+    from gsm_lab.training.supervised import FitSummary, batch_loss, fit
+    from gsm_lab.training.vllm_sampler import VllmSampler, VllmSettings
+
+_ROOM_OF = {
+    alias.name: node.module
+    for node in ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))
+    if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{__name__}.")
+    for alias in node.names
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, from the room that holds it."""
+    if name not in _ROOM_OF:
+        raise AttributeError(f"gsm_lab.training has no {name!r}")
+    return getattr(import_module(_ROOM_OF[name]), name)

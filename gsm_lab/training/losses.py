@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gsm_lab.errors import TrainingError
+from gsm_lab.model import kernels
 
 Normaliser = Literal["token_mean", "sequence_mean", "constant"]
 NORMALISERS: tuple[Normaliser, ...] = ("token_mean", "sequence_mean", "constant")
@@ -44,7 +45,16 @@ def token_logprobs(logits_NV: Tensor, ids_N: Tensor, temperature: float = 1.0) -
 
     With the temperature of the sampler, this is the distribution that was sampled from (trl#4159: there it was not).
     """
+    if kernels.suit(logits_NV):
+        return kernels.logprobs_and_entropy(logits_NV, ids_N, temperature)[0]
     return -functional.cross_entropy(at_temperature(logits_NV, temperature), ids_N, reduction="none")
+
+
+def token_logprobs_and_entropy(logits_NV: Tensor, ids_N: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """`token_logprobs`, and `token_entropy` without a gradient, from one pass over the logits: (N,) and (N,)."""
+    if kernels.suit(logits_NV):
+        return kernels.logprobs_and_entropy(logits_NV, ids_N, temperature)
+    return token_logprobs(logits_NV, ids_N, temperature), token_entropy(logits_NV.detach(), temperature)
 
 
 def token_entropy(logits_NV: Tensor, temperature: float = 1.0) -> Tensor:

@@ -9,7 +9,7 @@ from gsm_lab.training.losses import NORMALISERS, Normaliser
 from gsm_lab.training.optimizer import OptimizerSettings
 from gsm_lab.training.schedule import Schedule
 
-_NO_EFFECT_ON_RESULTS = ("save_every", "keep_states", "micro_batch_tokens", "rollout_rows")
+_NO_EFFECT_ON_RESULTS = ("save_every", "keep_states", "micro_batch_tokens", "rollout_rows", "reward_workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +49,6 @@ class ReinforceSettings:
     """How far a token's ratio may move below and above 1."""
     kl_coefficient: float = 0.0
     """Weight of the KL to the policy that training began with; 0 makes no reference model."""
-    refuse_constant_reward: bool = False
-    """Whether to give up when every reward of the first `probe_steps` steps is the same."""
-    probe_steps: int = 5
     save_every: int = 5
     """Steps from one saved state to the next: what a kill can cost. No effect on the result."""
     keep_states: int = 2
@@ -61,16 +58,20 @@ class ReinforceSettings:
     CPU's cache; a GPU wants as many as its memory holds."""
     rollout_rows: int = 256
     """Completions written at the same time: memory and speed only."""
+    reward_workers: int = 0
+    """Processes that grade while others are still being sampled; 0 grades in this one, afterwards. Speed only."""
 
     def __post_init__(self) -> None:
         if self.group_size < 2:
             raise TrainingError(
                 f"group_size is {self.group_size}: a rollout is compared with its group, so give 2 or more."
             )
-        counts = ("steps", "max_new_tokens", "updates_per_rollout", "probe_steps", "save_every", "keep_states")
+        counts = ("steps", "max_new_tokens", "updates_per_rollout", "save_every", "keep_states")
         for name in (*counts, "micro_batch_tokens", "rollout_rows"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} is {getattr(self, name)}: give 1 or more.")
+        if self.reward_workers < 0:
+            raise TrainingError(f"reward_workers is {self.reward_workers}: give 0 (grade in this process) or more.")
         for name in ("temperature", "clip_low", "clip_high"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise TrainingError(f"{name} is {getattr(self, name)}: give a finite number above 0.")

@@ -2,12 +2,13 @@
 
 `metrics.jsonl` holds what the run computed and is part of its identity: a run that was killed and resumed leaves the
 same bytes as one that was not. `timings.jsonl` holds how long it took, which is nobody's identity. A state remembers
-how long the metrics were when it was saved; resuming cuts off what was logged after that, and does it again.
+length and checksum of the metrics when it was saved; resuming cuts off what was logged after that, and does it again.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ from gsm_lab.files import write_bytes
 from gsm_lab.training.optimizer import Optimizer
 from gsm_lab.training.state import StateFolder, TrainingState
 
+OnMetrics = Callable[[Mapping[str, Any]], None]
+"""Called with every line of metrics."""
+
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
+_NOTHING = hashlib.sha256().hexdigest()
 
 
 class RunFolder:
@@ -29,17 +34,19 @@ class RunFolder:
         self.folder = folder
         self._states = StateFolder(folder / "state", fingerprint, keep_states)
         self._saved_step: int | None = None
+        self._logged = hashlib.sha256()
+        """Of all bytes of the metrics."""
 
     def resume(self, model: nn.Module, optimizer: Optimizer) -> dict[str, Any] | None:
         """Go back to the newest state: its counters, or None and empty logs when nothing was saved yet.
 
         Raises:
-            CheckpointError: the state is damaged or another run's, or a log is shorter than the state remembers.
+            CheckpointError: the state is damaged or another run's, or the metrics are not those that it remembers.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._states.load(model, optimizer)
-        length = 0 if state is None else state.counters["metrics_bytes"]
-        _keep_bytes(self.folder / METRICS, length)
+        length, checksum = (0, _NOTHING) if state is None else state.counters["metrics"]
+        self._logged = _keep_bytes(self.folder / METRICS, length, checksum)
         _keep_lines(self.folder / TIMINGS, _num_lines(self.folder / METRICS))
         if state is None:
             return None
@@ -58,12 +65,15 @@ class RunFolder:
                     f"{self.folder / name} could not be written ({error}): free some space, then run the same "
                     f"command again; it goes on from the last state."
                 ) from error
+            if name == METRICS:
+                self._logged.update(text.encode())
 
     def save(self, step: int, progress: Mapping[str, Any], model: nn.Module, optimizer: Optimizer) -> None:
         """Save the state after `step` steps, unless it is the one that was saved or loaded last."""
         if step == self._saved_step:
             return
-        counters = {"progress": dict(progress), "metrics_bytes": _flushed_length(self.folder / METRICS)}
+        metrics = (_flushed_length(self.folder / METRICS), self._logged.hexdigest())
+        counters = {"progress": dict(progress), "metrics": metrics}
         self._states.save(TrainingState(step, counters), model, optimizer)
         self._saved_step = step
 
@@ -77,15 +87,23 @@ def _flushed_length(path: Path) -> int:
         return os.fstat(log.fileno()).st_size
 
 
-def _keep_bytes(path: Path, length: int) -> None:
-    found = path.stat().st_size if path.exists() else 0
-    if found < length:
+def _keep_bytes(path: Path, length: int, checksum: str) -> "hashlib._Hash":
+    """Cut the file off after `length` bytes; the running checksum of what is left, which is `checksum`."""
+    content = path.read_bytes() if path.exists() else b""
+    if len(content) < length:
         raise CheckpointError(
-            f"{path} has {found} bytes, but had {length} when the state beside it was saved: lines are gone. "
+            f"{path} has {len(content)} bytes, but had {length} when the state beside it was saved: lines are gone. "
             f"Put the file back, or remove the run's folder to begin anew."
         )
-    if found > length:
+    kept = hashlib.sha256(content[:length])
+    if kept.hexdigest() != checksum:
+        raise CheckpointError(
+            f"{path} is not what it was when the state beside it was saved: lines were changed. "
+            f"Put the file back, or remove the run's folder to begin anew."
+        )
+    if len(content) > length:
         os.truncate(path, length)
+    return kept
 
 
 def _num_lines(path: Path) -> int:

@@ -24,7 +24,8 @@ from gsm_lab.errors import CheckpointError, StorageError
 from gsm_lab.files import sha256_of
 from gsm_lab.training.optimizer import Optimizer
 
-FORMAT = 1
+FORMAT = 2
+"""Of `state.json`, and of the counters that the loops keep in it."""
 _MODEL = "model."
 _OPTIMIZER = "optimizer."
 
@@ -98,6 +99,7 @@ class StateFolder:
         with torch.no_grad():
             for name, value in model.state_dict().items():
                 value.copy_(tensors[_MODEL + name])
+        self._drop_old()  # a kill between saving and dropping leaves one too many
         return TrainingState(body["step"], body["counters"])
 
     def _states(self) -> list[Path]:
@@ -129,11 +131,16 @@ class StateFolder:
         try:
             content = json.loads((state / "state.json").read_text(encoding="utf-8"))
             body = content["body"]
-            whole = content["sha256"] == _sha256(body) and body["format"] == FORMAT
+            whole, found = content["sha256"] == _sha256(body), body["format"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _damaged(state, f"state.json cannot be read: {error!r}") from error
         if not whole:
             raise _damaged(state, "state.json does not have the checksum it was written with")
+        if found != FORMAT:
+            raise CheckpointError(
+                f"{state} has format {found}, and this version of gsm_lab goes on from format {FORMAT}: "
+                f"end the run with the version that began it, or remove the folder above it to begin anew."
+            )
         if body["fingerprint"] != self.fingerprint:
             raise CheckpointError(
                 f"{state} belongs to another run: its settings, its data or the weights it began with differ "

@@ -73,6 +73,8 @@ def test_an_empty_mask_is_a_zero_loss_with_a_zero_gradient():
     loss.total.backward()
     assert (loss.total.item(), loss.tokens) == (0.0, 0)
     assert float(logits_BTV.grad.abs().max()) == 0.0
+    nothing = torch.full((6,), -100)  # near miss: a mean that divides by no tokens
+    assert torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), nothing).isnan()
 
 
 # --- log-probabilities and entropy -------------------------------------------------------------------------------
@@ -153,6 +155,8 @@ def test_a_hair_of_difference_does_not_explode():
     assert float(found.abs().max()) <= 8
     residue = doubles(0.95, *[0.95 + 1e-12] * 7)  # rounding in the reward, not a difference in quality
     assert float(group_advantages(residue, torch.zeros(8, dtype=torch.long), divide_by_std=True).abs().max()) < 1e-5
+    others = rewards[1:]  # near miss: mean and deviation of the others, which agree with one another
+    assert float((rewards[0] - others.mean()) / (others.std() + 1e-6)) < -1e5
 
 
 def test_leave_one_out_is_the_centred_advantage_stretched():
@@ -166,6 +170,7 @@ def test_a_group_of_one_is_refused():
     rewards, groups = doubles(1, 0, 1), torch.tensor([0, 0, 1])
     with pytest.raises(TrainingError, match="group_size 2 or more"):
         group_advantages(rewards, groups)
+    assert group_advantages(rewards[:2], groups[:2]).tolist() == [0.5, -0.5]  # near miss: two are a group
 
 
 def test_a_reward_that_is_not_finite_is_refused():
@@ -177,29 +182,62 @@ def test_a_reward_that_is_not_finite_is_refused():
 # --- clipped_surrogate -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("advantage", "ratio", "clipped"),
-    [
-        (+1.0, 1.1, False),
-        (+1.0, 1.5, True),  # a good token is already likelier by more than the clip
-        (+1.0, 0.5, False),  # it has become less likely: pull it back
-        (-1.0, 0.9, False),
-        (-1.0, 0.5, True),  # a bad token is already less likely by more than the clip
-        (-1.0, 1.5, False),  # it has become likelier: push it down
-    ],
-)
-def test_the_gradient_is_zero_in_the_two_clipped_regimes_only(advantage, ratio, clipped):
+def has_the_right_slope(surrogate, advantage: float, ratio: float, clipped: bool) -> bool:
+    """Whether the gradient is the slope of the values, and 0 exactly where it is to be clipped."""
     old = doubles(-2.0)
     logprob = (old + math.log(ratio)).requires_grad_()
-    clipped_surrogate(logprob, old, doubles(advantage), 0.2, 0.28).sum().backward()
+    surrogate(logprob, old, doubles(advantage), 0.2, 0.28).sum().backward()
 
     def loss(value: torch.Tensor) -> float:
-        return clipped_surrogate(value, old, doubles(advantage), 0.2, 0.28).item()
+        return surrogate(value, old, doubles(advantage), 0.2, 0.28).item()
 
     step = 1e-6
     difference = (loss(logprob.detach() + step) - loss(logprob.detach() - step)) / (2 * step)
-    assert logprob.grad.item() == pytest.approx(difference, abs=1e-8)
-    assert logprob.grad.item() == pytest.approx(0.0 if clipped else -advantage * ratio, abs=1e-12)
+    wanted = 0.0 if clipped else -advantage * ratio
+    return logprob.grad.item() == pytest.approx(difference, abs=1e-8) == pytest.approx(wanted, abs=1e-8)
+
+
+REGIMES = [
+    (+1.0, 1.1, False),
+    (+1.0, 1.5, True),  # a good token is already likelier by more than the clip
+    (+1.0, 0.5, False),  # it has become less likely: pull it back
+    (-1.0, 0.9, False),
+    (-1.0, 0.5, True),  # a bad token is already less likely by more than the clip
+    (-1.0, 1.5, False),  # it has become likelier: push it down
+]
+
+
+@pytest.mark.parametrize(("advantage", "ratio", "clipped"), REGIMES)
+def test_the_gradient_is_zero_in_the_two_clipped_regimes_only(advantage, ratio, clipped):
+    assert has_the_right_slope(clipped_surrogate, advantage, ratio, clipped)
+
+
+def of_the_wrong_sign(logprobs, old, advantages, low, high):
+    return -clipped_surrogate(logprobs, old, advantages, low, high)
+
+
+def clipped_on_both_sides(logprobs, old, advantages, low, high):
+    return -advantages * (logprobs - old).exp().clamp(1 - low, 1 + high)
+
+
+def of_the_larger_gain(logprobs, old, advantages, low, high):
+    ratio = (logprobs - old).exp()
+    return torch.minimum(-advantages * ratio, -advantages * ratio.clamp(1 - low, 1 + high))
+
+
+def without_a_clip(logprobs, old, advantages, low, high):
+    return -advantages * (logprobs - old).exp()
+
+
+def with_a_detached_ratio(logprobs, old, advantages, low, high):
+    return -advantages * (logprobs - old).exp().detach().clamp(1 - low, 1 + high) * logprobs
+
+
+@pytest.mark.parametrize(
+    "wrong", [of_the_wrong_sign, clipped_on_both_sides, of_the_larger_gain, without_a_clip, with_a_detached_ratio]
+)
+def test_near_miss_other_surrogates_fail_in_some_regime(wrong):
+    assert not all(has_the_right_slope(wrong, *regime) for regime in REGIMES)
 
 
 def test_on_policy_the_surrogate_is_the_policy_gradient():
@@ -274,6 +312,15 @@ def test_the_penalty_has_value_and_gradient_of_reverse_kl_on_policy_and_off_it(s
     torch.testing.assert_close(gradient_of(penalty), gradient_of(reverse_kl))
 
 
+def test_near_miss_a_ratio_outside_the_gradient_gives_that_of_another_kl():
+    def detached(logprobs: torch.Tensor) -> torch.Tensor:
+        return (logprobs - ON_POLICY).exp().detach() * kl_values(logprobs, REFERENCE, "k3")
+
+    found = gradient_of(expected_under(ON_POLICY, detached))
+    torch.testing.assert_close(found, gradient_of(forward_kl))
+    assert not torch.allclose(found, gradient_of(reverse_kl), atol=1e-2)
+
+
 def test_off_policy_k2_no_longer_has_the_gradient_of_the_kl():
     sampler = doubles(1.0, 0.5, -0.3).log_softmax(0)
     k2 = gradient_of(expected_under(sampler, lambda logprobs: kl_values(logprobs, REFERENCE, "k2")))
@@ -293,6 +340,8 @@ def test_off_policy_k2_no_longer_has_the_gradient_of_the_kl():
 )
 def test_the_weight_of_a_token_is_its_closed_form(normaliser, short, long):
     assert token_weights([2, 20], normaliser, 50) == pytest.approx([short, long], abs=1e-15)
+    for other in {"token_mean", "sequence_mean", "constant"} - {normaliser}:
+        assert token_weights([2, 20], other, 50) != pytest.approx([short, long], abs=1e-3)
 
 
 @pytest.mark.parametrize("normaliser", ["token_mean", "sequence_mean", "constant"])
@@ -303,6 +352,7 @@ def test_a_rollout_without_tokens_changes_no_denominator(normaliser):
         token_weights([2, 20], normaliser, 50)[1],
     ]
     assert token_weights([0, 0], normaliser, 50) == [0.0, 0.0]
+    assert token_weights([2, 1, 20], normaliser, 50)[0] < token_weights([2, 20], normaliser, 50)[0]  # near miss
 
 
 @pytest.mark.parametrize("normaliser", ["token_mean", "sequence_mean", "constant"])

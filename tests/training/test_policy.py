@@ -120,7 +120,7 @@ def test_micro_batches_hold_every_row_once_and_no_more_than_asked(tiny_model):
     for max_tokens in (1, 20, 40, 10_000):
         micros = micro_batches(trajectories, max_tokens)
         assert sum(len(micro.ids_N) for micro in micros) == sum(len(row.ids) for row in trajectories)
-        assert all(micro.tokens_BT.numel() <= max_tokens or len(micro.tokens_BT) == 1 for micro in micros)
+        assert all(len(micro.tokens_M) <= max_tokens or len(micro.texts.segments) <= 2 for micro in micros)
         assert sorted(token for micro in micros for token in micro.ids_N.tolist()) == sorted(
             token for row in trajectories for token in row.ids
         )
@@ -195,3 +195,5 @@ def test_a_loss_that_is_not_finite_is_refused(tiny_model):
     micros = micro_batches([Trajectory((3,), (4,), (-900.0,), -1.0, 1.0)], 100)  # a ratio of e^897
     with pytest.raises(TrainingError, match="policy loss is inf"):
         accumulate_policy_gradient(model, micros, OBJECTIVE)
+    large = micro_batches([Trajectory((3,), (4,), (-30.0,), -1.0, 1.0)], 100)  # near miss: a ratio of e^27
+    assert accumulate_policy_gradient(tiny_model(), large, OBJECTIVE).loss > 1e11

@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from gsm_lab.errors import CheckpointError, TrainingError
-from gsm_lab.training import OptimizerSettings, Prompt, ReinforceSettings, Schedule, Scored, reinforce, rollout_uniforms
+from gsm_lab.training import (
+    GroupName,
+    OptimizerSettings,
+    Prompt,
+    ReinforceSettings,
+    Schedule,
+    Scored,
+    reinforce,
+    rollout_uniforms,
+)
 from gsm_lab.training.rollouts import rollouts_path, write_rollouts
 
 EOS = 1
@@ -117,13 +126,11 @@ def test_an_end_at_the_very_limit_is_not_truncated(tmp_path, tiny_model):
 
 
 def test_a_completion_has_its_own_random_stream():
-    def drawn(step=0, group=0, key="a", stage="rl", seed=0):
-        return rollout_uniforms(Prompt((1,), key), group, seed=seed, stage=stage, step=step, samples=4, length=5)
+    def drawn(step=0, group=0, key="a", stage="rl", seed=0, samples=4):
+        return rollout_uniforms(GroupName(seed, stage, step, group, key), samples, length=5)
 
     np.testing.assert_array_equal(drawn(), drawn())
-    np.testing.assert_array_equal(
-        drawn()[:2], rollout_uniforms(Prompt((9,), "a"), 0, seed=0, stage="rl", step=0, samples=2, length=5)
-    )
+    np.testing.assert_array_equal(drawn()[:2], drawn(samples=2))
     everything = [drawn(), drawn(step=1), drawn(group=1), drawn(key="b"), drawn(stage="other"), drawn(seed=1)]
     numbers = np.concatenate(everything)
     assert len(np.unique(numbers)) == numbers.size  # no two streams share a number
@@ -151,26 +158,24 @@ def test_a_constant_reward_moves_nothing_and_is_counted(tmp_path, tiny_model, sa
     assert (lines[-1]["entropy"], lines[-1]["gradient_norm"]) == (None, None)
 
 
-def test_a_constant_reward_is_refused_on_request_and_only_then(tmp_path, tiny_model):
-    model, asked = tiny_model(), {"refuse_constant_reward": True, "probe_steps": 2}
-    with pytest.raises(TrainingError, match=r"every reward of the first 2 steps is 0\.25"):
-        run(model, tmp_path / "constant", constant, **asked)
-    assert run(tiny_model(), tmp_path / "varying", repeats, **asked)[0].finished
-
-
 def test_leaving_out_groups_without_variance_is_exact(tmp_path, tiny_model, same_weights):
     """Half of the groups are constant; the same gradient comes of a reward that says so with other numbers."""
 
+    def by_place(step: int) -> list[Prompt]:
+        return [dataclasses.replace(prompt, payload=place) for place, prompt in enumerate(prompts_at(step))]
+
     def shifted(by: float):
         def reward(completions):
-            return [
-                Scored(by, "flat", False) if place < 12 else scored for place, scored in enumerate(repeats(completions))
-            ]
+            place = completions[0][0]
+            if place < 2:
+                return [Scored(by, "flat", False) for _ in completions]
+            wanted = 2 + place % 3
+            return repeats([(wanted, ids, finished) for _, ids, finished in completions])
 
         return reward
 
     models = [tiny_model(), tiny_model()]
-    lines = [run(model, tmp_path / str(i), shifted(10.0 * i))[1] for i, model in enumerate(models)]
+    lines = [run(model, tmp_path / str(i), shifted(10.0 * i), by_place)[1] for i, model in enumerate(models)]
     assert same_weights(*models)
     assert lines[0][0]["zero_variance_share"] >= 0.5
     assert lines[0][0]["loss"] == lines[1][0]["loss"]
@@ -202,7 +207,7 @@ def test_what_the_reward_raises_goes_through(tmp_path, tiny_model):
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (lambda completions: constant(completions)[:-1], "23 scores for 24"),
+        (lambda completions: constant(completions)[:-1], "5 scores for 6 completions of prompt 'repeat-2'"),
         (lambda completions: [Scored(math.nan, "wrong", False) for _ in completions], "is nan: give a finite number"),
         (lambda completions: [Scored(0.0, "wrong", False, {"ids": 1}) for _ in completions], "names that are taken"),
     ],

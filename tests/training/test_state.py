@@ -8,6 +8,7 @@ import torch
 
 from gsm_lab.errors import CheckpointError
 from gsm_lab.training import Optimizer, OptimizerSettings, StateFolder, TrainingState, fingerprint_of
+from gsm_lab.training.state import FORMAT
 
 SETTINGS = OptimizerSettings()
 
@@ -58,6 +59,13 @@ def test_the_newest_is_loaded_and_the_oldest_are_dropped(tmp_path, trained, tiny
         states.save(TrainingState(step, {}), *trained)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state-00000010", "state-00000100"]
     assert states.load(*fresh(tiny_model)).step == 100
+
+
+def test_a_kill_between_saving_and_dropping_leaves_no_state_too_many(tmp_path, trained, tiny_model):
+    for step in (4, 5, 6):
+        StateFolder(tmp_path, "run", keep=3).save(TrainingState(step, {}), *trained)  # as if nothing had been dropped
+    assert StateFolder(tmp_path, "run", keep=2).load(*fresh(tiny_model)).step == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state-00000005", "state-00000006"]
 
 
 def test_a_half_written_state_is_ignored_and_removed(tmp_path, trained, tiny_model):
@@ -118,6 +126,17 @@ def test_another_runs_state_is_refused(tmp_path, trained, tiny_model):
     model, optimizer = fresh(tiny_model)
     with pytest.raises(CheckpointError, match="state-00000005 belongs to another run"):
         other.load(model, optimizer)
+
+
+def test_a_state_of_another_version_is_refused(tmp_path, trained, tiny_model, monkeypatch):
+    monkeypatch.setattr("gsm_lab.training.state.FORMAT", FORMAT + 1)
+    StateFolder(tmp_path, "run").save(TrainingState(5, {}), *trained)
+    monkeypatch.undo()
+    states, parts = StateFolder(tmp_path, "run"), fresh(tiny_model)
+    with pytest.raises(
+        CheckpointError, match=rf"state-00000005 has format {FORMAT + 1}, and .* goes on from .*{FORMAT}"
+    ):
+        states.load(*parts)
 
 
 def test_the_fingerprint_sees_settings_and_first_weights(tiny_model):

@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import math
+import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
 import torch
 
 from gsm_lab.errors import CheckpointError, TrainingError
-from gsm_lab.training import FitSettings, OptimizerSettings, Schedule, batch_loss, fit, next_token_loss
-from gsm_lab.training.supervised import accumulate_gradient
+from gsm_lab.training import FitSettings, OptimizerSettings, Schedule, World, batch_loss, fit, next_token_loss
+from gsm_lab.training.batches import batches_from, drawn_batch, one_ahead, row_slices
+from gsm_lab.training.supervised import _Reading, _Training, _Unread, accumulate_gradient
 
 TEXTS = [[3, 1, 4, 1, 5, 9, 2], [2, 7, 1, 8], [1, 6, 1, 8, 0, 3, 3, 9, 8], [0, 5, 0]]
 SETTINGS = FitSettings(steps=12, log_every=5, save_every=4, optimizer=OptimizerSettings(learning_rate=0.01))
@@ -233,3 +236,103 @@ def test_bfloat16_layers_train_with_a_float32_head(tmp_path, tiny_model, batches
 def test_settings_that_make_no_sense_are_not_born(wrong):
     with pytest.raises(TrainingError, match=r"give|choose"):
         FitSettings(**{"steps": 1, **wrong})
+
+
+@pytest.mark.parametrize(("rows", "at_once", "own", "wanted"), [
+    (5, 0, slice(None), [[0, 1, 2, 3, 4]]),
+    (5, 2, slice(None), [[0, 1], [2, 3], [4]]),
+    (5, 0, slice(1, None, 2), [[1, 3]]),
+    (7, 2, slice(0, None, 3), [[0, 3], [6]]),
+    (2, 3, slice(2, None, 4), []),  # more ranks than rows
+])  # fmt: skip
+def test_each_rank_cuts_its_own_rows_into_micro_batches(rows, at_once, own, wanted):
+    assert [list(range(rows))[part] for part in row_slices(rows, at_once, own)] == wanted
+
+
+def test_counts_are_of_the_whole_batch_and_rows_of_one_rank(rows_of):
+    rows = rows_of(TEXTS, prompt_length=2)
+    whole = drawn_batch(lambda cursor: (rows, 4), 0, 1)
+    shares = [drawn_batch(lambda cursor: (rows, 4), 0, 1, slice(rank, None, 2)) for rank in (0, 1)]
+    assert {(one.tokens, one.scored) for one in (whole, *shares)} == {(19, 15)}  # 6 + 3 + 8 + 2, of them 5 + 2 + 7 + 1
+    targets = [[rows.targets_N.tolist() for rows in one.micro_batches] for one in (whole, *shares)]
+    assert targets[0] == [[4, 1, 5, 9, 2], [1, 8], [1, 8, 0, 3, 3, 9, 8], [0]]
+    assert targets[1:] == [targets[0][0::2], targets[0][1::2]]
+
+
+def test_no_batch_is_drawn_beyond_the_last_step(tmp_path, tiny_model, batches_of):
+    asked = []
+    fit(tiny_model(), lambda cursor: asked.append(cursor) or batches_of()(cursor), SETTINGS, tmp_path)
+    assert asked == [4 * step for step in range(12)]
+    drawn = batches_from(batches_of(), 8, 3, 0, slice(None), torch.device("cpu"))
+    assert [(one.cursor, one.after) for one in drawn] == [(8, 12), (12, 16), (16, 20)]
+
+
+def test_one_item_is_made_ahead_in_a_thread():
+    made, threads = [], set()
+
+    def items():
+        for number in range(4):
+            threads.add(threading.get_ident())
+            made.append(number)
+            yield number
+
+    with closing(one_ahead(items())) as ahead:
+        assert next(ahead) == 0
+        assert next(ahead) == 1
+    assert made == [0, 1, 2]  # closing waited for the one in the making, and no other was begun
+    assert threading.get_ident() not in threads
+    assert list(one_ahead(iter(range(5)))) == [0, 1, 2, 3, 4]
+
+
+def test_an_error_ahead_comes_when_its_item_would_have_come():
+    def items():
+        yield "good"
+        raise ValueError("the second is bad")
+
+    ahead = one_ahead(items())
+    assert next(ahead) == "good"
+    with pytest.raises(ValueError, match="the second is bad"):
+        next(ahead)
+
+
+def test_looking_at_losses_a_step_late_logs_the_same(tmp_path, tiny_model, batches_of):
+    """As it is on a GPU, where the host does not wait for the loss of the step that is running."""
+    for name, lag in (("now", 0), ("late", 1)):
+        training = _Training(tiny_model(), SETTINGS, World.alone(), tmp_path / name, "")
+        training._lag = lag
+        for batch in training.batches(batches_of()):
+            training.step(batch)
+            assert len(training._unread) == lag
+            if training.is_at(SETTINGS.log_every):
+                training.log(None)
+            if training.is_at(SETTINGS.save_every):
+                training.save()
+    for file in ("metrics.jsonl", "state/state-00000012/tensors.safetensors", "state/state-00000012/state.json"):
+        assert (tmp_path / "now" / file).read_bytes() == (tmp_path / "late" / file).read_bytes()
+
+
+def test_a_loss_that_is_read_late_is_read_before_a_state_is_saved(tmp_path, tiny_model, batches_of):
+    training = _Training(tiny_model(), SETTINGS, World.alone(), tmp_path, "")
+    training._lag = 1
+    training.step(next(training.batches(batches_of())))
+    training._unread.append(_Unread(1, 4, 32, _Reading(torch.tensor(math.inf))))
+    with pytest.raises(TrainingError, match="the loss at step 1 is inf: training stopped"):
+        training.save()
+    assert not list((tmp_path / "state").glob("state-*"))
+
+
+def test_compiling_is_timed_apart_and_leaves_weights_and_identity_alone(
+    tmp_path, tiny_model, batches_of, same_weights, monkeypatch
+):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compiled.append(options) or function)
+    models = []
+    for name, choice in (("without", None), ("with", True)):
+        models.append(tiny_model())
+        fit(models[-1], batches_of(), dataclasses.replace(SETTINGS, compile=choice), tmp_path / name)
+    assert compiled == [{"dynamic": False}]  # None is no on a CPU
+    assert same_weights(*models)
+    timings = [json.loads(line) for line in (tmp_path / "with" / "timings.jsonl").read_text().splitlines()]
+    assert ["compile_seconds" in line for line in timings] == [True, False, False]
+    assert "compile_seconds" not in (tmp_path / "without" / "timings.jsonl").read_text()
+    assert fit(tiny_model(), batches_of(), SETTINGS, tmp_path / "with").finished  # it is the same run
