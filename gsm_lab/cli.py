@@ -14,23 +14,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gsm_lab.errors import GsmLabError
+from gsm_lab.errors import GsmLabError, RunError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from gsm_lab.data import Progress as WritingProgress
     from gsm_lab.data import Slice
-    from gsm_lab.study import Job, OnProgress, StageFolder, SweepState
+    from gsm_lab.study import Job, OnProgress, RunOptions, StageFolder, SweepState
+    from gsm_lab.training import World
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: boxes would take as long to import as all the rest
     help="Shows what a training stage taught a language model, and how far past what it had seen.",
 )
 Runs = Annotated[Path, typer.Option(help="Folder of run folders.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads of one process.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; if not said, the GPU where there is one.")]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(help="Also fill a tracker: tensorboard, wandb (offline) or trackio; may be repeated."),
+]
 
 
 def main() -> None:
@@ -75,7 +82,7 @@ def generate(
     executor: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
     shard: Annotated[str | None, typer.Option(help="Write part i of N, i/N with i from 0: for N machines.")] = None,
 ) -> None:
-    """Write a data set: Parquet shards, a manifest with checksums, a card."""
+    """Write a data set: shards, a manifest with checksums, a card."""
     from gsm_lab.data import ExerciseSource, Mixture, Tokenizer, template_of, write_dataset, write_tokens
 
     sizes = _split_sizes(split, num_problems)
@@ -210,7 +217,7 @@ def inspect(
     folder: Annotated[Path, typer.Argument(help="A data set that `gsm-lab generate` wrote, or a GSM-Infinite file.")],
     show: Annotated[int, typer.Option(help="How many problems to print.")] = 2,
 ) -> None:
-    """Show problems, their graphs and solutions, and the histogram of sizes of a data set."""
+    """Show problems, graphs, solutions and sizes of a data set."""
     if folder.is_file():
         _inspect_gsm_infinite(folder, show)
         return
@@ -298,7 +305,10 @@ def grade(
     show: Annotated[int, typer.Option(min=0, help="Print so many completions that are not verified, marked.")] = 0,
     page: Annotated[Path | None, typer.Option(help="Write a page of marked completions here, as HTML.")] = None,
 ) -> None:
-    """Grade anyone's completions: pass@k per op (verified, answer only, word for word), with intervals."""
+    """Grade anyone's completions: pass@k by op, with intervals.
+
+    Three times: verified, by the answer only, and word for word.
+    """
     from gsm_lab.study import grade_predictions
 
     if output is not None and output.suffix not in (".jsonl", ".parquet"):
@@ -348,8 +358,10 @@ def certify(
     output: Annotated[Path | None, typer.Option(help="Write all figures here, as JSON with a checksum.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write all figures here, as one HTML page.")] = None,
 ) -> None:
-    """Prove the instrument: the perfect solver is always right, every class of wrong step is caught, however it is
-    written; whatever is right is accepted, however it is written.
+    """Prove the instrument, on fresh problems or on your own.
+
+    The perfect solver is always right, every class of wrong step is caught, however it is written, and whatever is
+    right is accepted, however it is written.
 
     With --context or --frames it first says everything that is wrong with a file of yours.
     """
@@ -382,8 +394,16 @@ def run(
     threads: Threads = 2,
     until: Annotated[int | None, typer.Option(help="Only the stages up to this number, from 0.")] = None,
     data_workers: Annotated[int, typer.Option(min=0, help="Processes that draw problems ahead; 0: none.")] = 0,
+    reward_workers: Annotated[int, typer.Option(min=0, help="Processes that grade completions; 0: none.")] = 0,
+    device: Device = None,
+    track: Track = None,
 ) -> None:
-    """Train and evaluate one recipe, stage by stage; what is there is not computed again, what was cut goes on."""
+    """Train and evaluate one recipe, stage by stage.
+
+    What is there is not computed again, and what was cut goes on.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m gsm_lab run ...
+    """
     from gsm_lab.study import StageFolder, load_recipe
 
     chosen = load_recipe(recipe)
@@ -391,9 +411,11 @@ def run(
     if last not in range(len(chosen.stages)):
         raise typer.BadParameter(f"until: {until} is no stage of {recipe}: give 0 to {len(chosen.stages) - 1}.")
     folders = [StageFolder(runs, chosen, number) for number in range(last + 1)]
-    _run_stages(folders, threads, data_workers)
-    for folder in folders:
-        print(folder.path)
+    is_first = _run_stages(folders, threads, device, track, data_workers=data_workers, reward_workers=reward_workers)
+    if is_first:
+        for folder in folders:
+            print(folder.path)
+        _check_records(folders, track)
 
 
 @app.command()
@@ -401,8 +423,9 @@ def evaluate(
     recipe: Annotated[str, typer.Argument(help="experiment:recipe whose stages are trained.")],
     runs: Runs = Path("runs"),
     threads: Threads = 2,
+    device: Device = None,
 ) -> None:
-    """Evaluate the trained stages of a recipe, and print verified pass@k by op."""
+    """Evaluate a recipe's trained stages: verified pass@k by op."""
     import numpy as np
     import pandas as pd
 
@@ -412,9 +435,11 @@ def evaluate(
     _set_threads(threads)
     chosen = load_recipe(recipe)
     folders = [StageFolder(runs, chosen, number) for number in range(len(chosen.stages))]
-    with _progress() as on_progress:
+    with _world(device) as world, _watched(world=world) as options:
         for folder in folders:
-            evaluate_stage(folder, on_progress)
+            evaluate_stage(folder, options)
+        if not world.is_first:
+            return
     rollouts = pd.concat([read_rollouts(folder) for folder in folders], ignore_index=True)
     ks = powers_of_two(chosen.evaluation.samples)
     table = tabulate(rollouts, np.random.default_rng(0), ks=ks)
@@ -432,11 +457,13 @@ def sweep(
     workers: Annotated[int, typer.Option(help="Runs at the same time.")] = 2,
     threads: Threads = 1,
     only: Annotated[str | None, typer.Option(help="Only recipes whose name contains this.")] = None,
+    track: Track = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
 ) -> None:
-    """Run what is missing of an experiment, each shared stage once, on local processes."""
-    from gsm_lab.study import load_experiment, plan, run_sweep
+    """Run what is missing of an experiment, each shared stage once."""
+    from gsm_lab.study import check_trackers, fill_records, load_experiment, plan, run_sweep
 
+    check_trackers(track or ())
     loaded = load_experiment(experiment)
     recipes = [recipe for recipe in loaded.recipes if only is None or only in recipe.name]
     if not recipes:
@@ -451,7 +478,8 @@ def sweep(
 
     def command(job: "Job") -> list[str]:
         place = f"{experiment}:{job.recipe.name}"
-        return ["run", place, "--runs", str(runs), "--threads", str(threads), "--until", str(job.number)]
+        options = ["--runs", str(runs), "--threads", str(threads), "--until", str(job.number)]
+        return ["run", place, *options, *(part for kind in track or () for part in ("--track", kind))]
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that its runs end with it
     state = run_sweep(recipes, runs, command, workers=workers, threads=threads, on_change=_SweepLines())
@@ -461,6 +489,59 @@ def sweep(
     print(f"{len(state.done)} of {len(jobs)} runs done")
     if len(state.done) < len(jobs):
         raise typer.Exit(1)
+    folders = [job.folder(runs) for job in jobs]
+    for folder in folders:
+        fill_records(folder, track or (), _say)
+    _check_records(folders, track)
+
+
+@app.command()
+def edge(
+    recipe: Annotated[str, typer.Argument(help="experiment:recipe whose stages are trained.")],
+    stage: Annotated[str | None, typer.Option(help="Name of the stage; the last if not said.")] = None,
+    ops: Annotated[str, typer.Option(help="Ops to name, as 2-20; those of the evaluation if not said.")] = "",
+    k: Annotated[int, typer.Option(help="Tries that count as within reach.")] = 32,
+    id_from: Annotated[float, typer.Option(help="ID has at least this pass@1.")] = 0.8,
+    hard_below: Annotated[float, typer.Option(help="Hard has a pass@k below this.")] = 0.1,
+    error: Annotated[float, typer.Option(help="Chance that anything in the result is wrong.")] = 0.05,
+    at_most: Annotated[int, typer.Option(help="Samples of all ops together.")] = 50_000,
+    runs: Runs = Path("runs"),
+    threads: Threads = 2,
+    device: Device = None,
+) -> None:
+    """Find which ops are ID, edge and hard for a trained stage."""
+    from gsm_lab.evaluation import EdgeSettings
+    from gsm_lab.study import FinderSettings, StageFolder, edge_folder, find_edge, load_recipe
+
+    _set_threads(threads)
+    chosen = load_recipe(recipe)
+    names = [one.name for one in chosen.stages]
+    if stage is not None and stage not in names:
+        raise typer.BadParameter(f"stage: there is no {stage!r}: the stages are {', '.join(names)}.")
+    folder = StageFolder(runs, chosen, len(names) - 1 if stage is None else names.index(stage))
+    search = EdgeSettings(k=k, id_from=id_from, hard_below=hard_below, error=error, most_samples=at_most)
+    settings = FinderSettings(ops=tuple(map(int, _ops_of(ops))) if ops else (), search=search)
+    with _world(device) as world, _watched(world=world) as options:
+        found = find_edge(folder, settings, options)
+    if found is not None:
+        print(found.text())
+        print(edge_folder(folder, settings) / "edge.json")
+
+
+@app.command()
+def ledger(
+    experiment: Annotated[str, typer.Argument(help="An experiment's folder, or its name below experiments/.")],
+    runs: Runs = Path("runs"),
+    results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
+) -> None:
+    """What every stage took: tokens, operations and seconds."""
+    from gsm_lab.study import ledger_of, load_experiment, write_ledger
+
+    loaded = load_experiment(experiment)
+    found = ledger_of(loaded.recipes, runs)
+    path = write_ledger(found, results / loaded.name)
+    _print_table(found.table().set_index("stage")[["seed", "steps", "tokens", "flops", "seconds", "run_flops"]])
+    print(f"ledger: {path}")
 
 
 @app.command()
@@ -469,7 +550,7 @@ def report(
     runs: Runs = Path("runs"),
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
 ) -> None:
-    """Write tables, figures and one self-contained page of an experiment's runs."""
+    """Write tables, figures and one page of an experiment's runs."""
     from gsm_lab.study import load_experiment, write_report
 
     loaded = load_experiment(experiment)
@@ -484,24 +565,38 @@ def demo(
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("runs/demo-results"),
     threads: Threads = 2,
     scale: Annotated[str, typer.Option(help="nano, or tiny: seconds, for tests, learns nothing.")] = "nano",
+    device: Device = None,
+    track: Track = None,
 ) -> None:
-    """The whole loop on this machine: pretrain, mid-train, reinforce, evaluate, and draw the edge of competence."""
+    """The whole loop on this machine, in minutes.
+
+    Pretrain, mid-train, reinforce, evaluate, and draw the edge of competence.
+    """
     from gsm_lab.study import StageFolder, demo_experiment, write_report
 
     experiment = demo_experiment(scale)
     recipe = experiment.recipes[0]
-    _run_stages([StageFolder(runs, recipe, number) for number in range(len(recipe.stages))], threads)
+    folders = [StageFolder(runs, recipe, number) for number in range(len(recipe.stages))]
+    if not _run_stages(folders, threads, device, track):
+        return
     written = write_report(experiment, runs, results)
     _print_table(written.summary)
     print(f"figure: {written.figure}\npage: {written.page}")
+    _check_records(folders, track)
 
 
 @app.command(name="bench")
 def bench_command(
     what: Annotated[str, typer.Argument(help="problems, grading, engine, or all.")] = "all",
     threads: Threads = 2,
+    full: Annotated[bool, typer.Option(help="Engine: at full size; half an hour.")] = False,
+    tables: Annotated[bool, typer.Option(help="Engine: the scaling tables, too.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Engine: machine, training, sampling, step, set-up; may be repeated.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Engine: folder for engine.csv and README.md.")] = None,
 ) -> None:
-    """Measure this machine, beside peers that can do the same work; minutes."""
+    """Measure this machine, beside peers that do the same work."""
     if what not in ("problems", "grading", "engine", "all"):
         raise typer.BadParameter(f"{what!r}: give problems, grading, engine or all.")
     from gsm_lab.study import bench_grading, bench_problems
@@ -510,22 +605,45 @@ def bench_command(
         for line in lines() if what in (name, "all") else ():
             print(line, flush=True)
     if what in ("engine", "all"):
-        from gsm_lab.study import bench
+        from gsm_lab.study import bench_engine
 
         _set_threads(threads)
-        for line in bench():
-            print(line)
+        for line in bench_engine(full=full, tables=tables, only=only or (), output=output):
+            print(line, flush=True)
 
 
-def _run_stages(folders: list["StageFolder"], threads: int, data_workers: int = 0) -> None:
-    from gsm_lab.study import evaluate_stage, preflight_all, train_stage
+def _run_stages(
+    folders: list["StageFolder"], threads: int, device: str | None, track: list[str] | None, **workers: int
+) -> bool:
+    """Train and evaluate the stages of one recipe; whether this process is the one that says what came of it."""
+    from gsm_lab.study import check_trackers, evaluate_stage, preflight_all, train_stage
 
     _set_threads(threads)
-    preflight_all(folders)
-    with _progress() as on_progress:
+    check_trackers(track or ())
+    with _world(device) as world, _watched(world=world, trackers=tuple(track or ()), **workers) as options:
+        preflight_all(folders)
         for folder in folders:
-            train_stage(folder, on_progress, data_workers)
-            evaluate_stage(folder, on_progress)
+            train_stage(folder, options)
+            evaluate_stage(folder, options)
+        return world.is_first
+
+
+def _world(device: str | None) -> "World":
+    """The ranks that torchrun started, of which this process is one; or this process alone."""
+    if device not in (None, "cpu", "cuda"):
+        raise typer.BadParameter(f"device: {device!r}: give cpu or cuda.")
+    from gsm_lab.training import World
+
+    return World.from_environment(device)  # type: ignore[arg-type]
+
+
+def _check_records(folders: list["StageFolder"], track: list[str] | None) -> None:
+    """End with an error if a tracker broke, although all that counts is done."""
+    from gsm_lab.study import missing_records
+
+    if missing := missing_records(folders, track or ()):
+        named = ", ".join(f"{record.kind} of {record.name}" for record in missing)
+        raise RunError(f"all stages are done, but records of trackers are not whole: {named}. Run the same again.")
 
 
 def _set_threads(threads: int) -> None:
@@ -564,6 +682,23 @@ def _progress() -> Iterator["OnProgress"]:
             bars.update(tasks[name], completed=done, figures=_figures(figures, speed.of(name, figures)))
 
         yield on_progress
+
+
+@contextmanager
+def _watched(**fields: Any) -> Iterator["RunOptions"]:
+    """The options of a run that a person watches: progress, and notices between, both from rank 0 only."""
+    from gsm_lab.study import RunOptions
+
+    if not fields["world"].is_first:
+        yield RunOptions(**fields)
+        return
+    with _progress() as on_progress:
+        yield RunOptions(on_progress=on_progress, on_notice=_say, **fields)
+
+
+def _say(line: str) -> None:
+    """A line for a person, between the lines of progress."""
+    print(line, file=sys.stderr, flush=True)
 
 
 class _Speed:

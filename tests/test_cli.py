@@ -15,6 +15,7 @@ from gsm_lab.cli import app, main
 from gsm_lab.data import read_dataset, read_manifest
 
 ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "transformers", "pandas", "numpy", "pyarrow", "matplotlib", "networkx", "tokenizers"}
 COMMANDS = ("generate", "inspect", "grade", "certify", "run", "evaluate", "sweep", "report", "demo", "bench")
 
 
@@ -69,12 +70,37 @@ def sha256_below(folder: Path) -> dict[str, str]:
 def test_help_lists_all_commands():
     shown = in_process("--help")
     assert shown.code == 0
-    listed = [line.split()[1] for line in shown.out.splitlines() if line.startswith("│ ") and line[2] != " "]
-    listed = [name for name in listed if not name.startswith("--")]
-    assert listed == [
+    listed = dict(line.split(maxsplit=1) for line in shown.out.partition("Commands:\n")[2].splitlines())
+    assert [*listed] == [
         command.name or command.callback.__name__ for command in app.registered_commands if command.callback
     ]
     assert {*COMMANDS} <= {*listed}
+    assert not [sentence for sentence in listed.values() if sentence.endswith("...")]  # none is cut
+
+
+def modules_after(*commands: tuple[str, ...]) -> set[str]:
+    """Which of the heavy packages an interpreter has loaded after these commands, one after another."""
+    code = f"""
+import sys
+from gsm_lab.cli import main
+for sys.argv in {[["gsm-lab", *command] for command in commands]}:
+    try:
+        main()
+    except SystemExit:
+        pass
+print("loaded:", *sorted({HEAVY} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {*done.stdout.splitlines()[-1].split()[1:]}
+
+
+def test_help_is_quick_because_it_loads_nothing_heavy():
+    """Under 0.3 s on a machine at rest: `gsm-lab --help`, and of each command. Here, only what would make it slow."""
+    assert modules_after(("--help",), *((command, "--help") for command in COMMANDS)) == set()
+
+
+def test_the_check_sees_what_a_command_loads():
+    assert "numpy" in modules_after(("inspect", "/nowhere"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -278,6 +304,7 @@ def test_nothing_tried_is_nothing_certified(gsm_lab):
         (("report", "nope"), "there is no experiment 'nope': give a folder with a recipes.py, or one of "),
         (("demo", "--scale", "huge"), "there is no scale 'huge': give one of nano, tiny"),
         (("demo", "--threads", "0"), "greater than or equal to 1"),
+        (("demo", "--scale", "tiny", "--device", "tpu"), "device: 'tpu': give cpu or cuda"),
     ],
 )
 def test_a_name_that_does_not_exist_is_answered_with_those_that_do(arguments, complaint, tmp_path, gsm_lab):

@@ -1,5 +1,6 @@
 """What a model reached, and how sure that is: from a table of rollouts to tables with intervals."""
 
+from gsm_lab.evaluation.edge import UNDECIDED, Edge, EdgeSettings, OpCompetence, search_edge, share_bounds
 from gsm_lab.evaluation.estimators import maj_at_k, majority_curve, pass_at_k, pass_at_k_array
 from gsm_lab.evaluation.intervals import LEVEL, Interval, bootstrap_interval, paired_difference, wilson_interval
 from gsm_lab.evaluation.ladder import as_bands, edge_ladder
@@ -28,8 +29,12 @@ __all__ = [
     "PROCESS",
     "SHARES",
     "TABLE_COLUMNS",
+    "UNDECIDED",
     "Bands",
+    "Edge",
+    "EdgeSettings",
     "Interval",
+    "OpCompetence",
     "Scores",
     "as_bands",
     "bootstrap_interval",
@@ -42,6 +47,8 @@ __all__ = [
     "pass_at_k_array",
     "powers_of_two",
     "score_problems",
+    "search_edge",
+    "share_bounds",
     "tabulate",
     "wilson_interval",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from gsm_lab.data import ExerciseSource, Mixture, Slice, Tokenizer
 from gsm_lab.errors import RecipeError, RunError
@@ -21,18 +22,14 @@ from gsm_lab.files import sha256_of, whole_file, write_json
 from gsm_lab.model import Transformer, load_checkpoint, sample
 from gsm_lab.problems import Exercise, grade
 from gsm_lab.seeds import stream_seed
-from gsm_lab.study.pipeline import (
-    COLUMN_TYPES,
-    OnProgress,
-    check_room,
-    no_progress,
-    preflight,
-    rollout_columns,
-    source_of,
-    tokenizer_of,
-)
+from gsm_lab.study.options import QUIET, OnProgress, RunOptions
+from gsm_lab.study.preflight import arithmetic_of, check_room
+from gsm_lab.study.ranks import by_first
 from gsm_lab.study.recipe import Recipe
+from gsm_lab.study.rewarding import COLUMN_TYPES, rollout_columns
 from gsm_lab.study.runs import StageFolder, clear_remnants, read_json
+from gsm_lab.study.sources import source_of, tokenizer_of
+from gsm_lab.training import World
 
 SCHEMA = pa.schema(
     [
@@ -77,12 +74,13 @@ def preflight_all(folders: Sequence[StageFolder]) -> None:
 
     Raises:
         RecipeError: a problem does not fit the model, the packed row or the length limit.
+        TrainingError, TokenError: a setting outside its range.
     """
     recipe = folders[0].recipe
     tokenizer = tokenizer_of(recipe.task)
     for folder in folders:
         if not folder.is_done:
-            preflight(recipe, folder.number, tokenizer, source_of(recipe, folder.number, tokenizer))
+            arithmetic_of(recipe, folder.number, tokenizer, source_of(recipe, folder.number, tokenizer))
     if not all(folder.is_evaluated for folder in folders):
         exercises = [exercise for op in recipe.evaluation.ops for exercise in test_problems(recipe, op)]
         prompts = [len(tokenizer.encode(exercise.prompt)) for exercise in exercises]
@@ -90,46 +88,59 @@ def preflight_all(folders: Sequence[StageFolder]) -> None:
         check_room("evaluation", recipe, prompts, completions, recipe.evaluation.max_new_tokens)
 
 
-def evaluate_stage(folder: StageFolder, on_progress: OnProgress = no_progress) -> Path:
+def evaluate_stage(folder: StageFolder, options: RunOptions = QUIET) -> Path:
     """Evaluate a trained stage by its recipe's settings, if that is not done; the folder of the evaluation.
 
     Raises:
         RunError: the stage is not trained, or what was evaluated are other weights.
     """
+    world = options.world or World.alone()
+    by_first(world, lambda: _evaluate_if_missing(folder, options, world.device))
+    return folder.evaluation
+
+
+def _evaluate_if_missing(folder: StageFolder, options: RunOptions, device: torch.device) -> None:
     if not folder.is_done:
         raise RunError(f"{folder.path} is not trained to its end: run the recipe first.")
     if folder.is_evaluated:
         _check_same_weights(folder)
-        return folder.evaluation
+        return
     folder.check_done()
-    recipe, settings = folder.recipe, folder.recipe.evaluation
-    with folder.locked():
+    with folder.locked(options.on_notice):
         clear_remnants(folder.evaluation)
         if (folder.evaluation / "config.json").exists():
             _check_same_weights(folder)
-        config = {"settings": settings.model_dump(mode="json"), "checkpoint": _weights_of(folder)}
+        config = {
+            "settings": folder.recipe.evaluation.model_dump(mode="json"),
+            "checkpoint": _weights_of(folder),
+        }
         write_json(folder.evaluation / "config.json", config)
-        model = load_checkpoint(folder.checkpoint)
-        tokenizer = Tokenizer.load(folder.checkpoint)
-        began, tokens = time.perf_counter(), 0
-        for number, op in enumerate(settings.ops):
-            path = folder.evaluation / f"op-{op:03d}.parquet"
-            if not _is_whole(path):
-                rows = _rollouts(model, tokenizer, recipe, op)
-                tokens += sum(row["tokens"] for row in rows)
-                with whole_file(path) as temporary:
-                    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
-            speed = tokens / (time.perf_counter() - began)
-            name = f"test {recipe.stages[folder.number].name}"
-            on_progress(name, number + 1, len(settings.ops), {"op": op, "tokens_per_second": speed})
-        files = sorted(folder.evaluation.glob("op-*.parquet"))
-        write_json(folder.evaluation / "done.json", {file.name: sha256_of(file) for file in files})
-    return folder.evaluation
+        _evaluate(folder, options.on_progress, device)
+
+
+def _evaluate(folder: StageFolder, on_progress: OnProgress, device: torch.device) -> None:
+    """Every op that is missing, one file each; then the mark that all are there."""
+    recipe, settings = folder.recipe, folder.recipe.evaluation
+    model = load_checkpoint(folder.checkpoint).to(device)
+    tokenizer = Tokenizer.load(folder.checkpoint)
+    began, tokens = time.perf_counter(), 0
+    for number, op in enumerate(settings.ops):
+        path = folder.evaluation / f"op-{op:03d}.parquet"
+        if not _is_whole(path):
+            rows = _rollouts(model, tokenizer, recipe, op)
+            tokens += sum(row["tokens"] for row in rows)
+            with whole_file(path) as temporary:
+                pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
+        speed = tokens / (time.perf_counter() - began)
+        name = f"test {recipe.stages[folder.number].name}"
+        on_progress(name, number + 1, len(settings.ops), {"op": op, "tokens_per_second": speed})
+    files = sorted(folder.evaluation.glob("op-*.parquet"))
+    write_json(folder.evaluation / "done.json", {file.name: sha256_of(file) for file in files})
 
 
 def _weights_of(folder: StageFolder) -> str:
     """The checksum of the weights that the stage ended with."""
-    return str(read_json(folder.path / "done.json")["checkpoint"]["model.safetensors"])
+    return folder.result()["model.safetensors"]
 
 
 def _check_same_weights(folder: StageFolder) -> None:
@@ -196,7 +207,7 @@ def read_rollouts(folder: StageFolder) -> pd.DataFrame:
         raise RunError(f"{folder.evaluation} is not complete: run the recipe, or `gsm-lab evaluate`.")
     _check_same_weights(folder)
     parts = []
-    for name, checksum in read_json(folder.evaluation / "done.json").items():
+    for name, checksum in folder.evaluated().items():
         file = folder.evaluation / name
         if not file.is_file() or sha256_of(file) != checksum:
             raise RunError(f"{file} is missing or has changed: remove {folder.evaluation} and evaluate again.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from gsm_lab.errors import RecipeError
@@ -50,9 +50,9 @@ class Study:
         """All ops of a band alike."""
         return uniform(*self.bands[band], contexts=self.task.contexts)
 
-    def arm(self, name: str, band: str) -> Reinforce:
-        """Reinforcement learning on one band."""
-        return self.reinforce.model_copy(update={"name": name, "blend": self.blend(band)})
+    def arm(self, name: str, band: str, **other: object) -> Reinforce:
+        """Reinforcement learning on one band, with `other` fields."""
+        return self.reinforce.model_copy(update={"name": name, "blend": self.blend(band), **other})
 
     def recipe(self, name: str, seed: int, *stages: Stage) -> Recipe:
         """A recipe of these stages at this scale."""
@@ -67,12 +67,16 @@ class Study:
         )
 
     def recipes(self, seed: int) -> tuple[Recipe, ...]:
-        """All arms: each begins with the same base, which is trained once."""
+        """All arms: each begins with the same base, which is trained once.
+
+        Nothing is rewarded out of reach: that arm shows that the others' gain is not the training's mere length.
+        """
+        out_of_reach = self.arm(RL_HARD, "hard", refuse_constant_reward=False)
         return (
             self.recipe("mid-rl-edge", seed, self.pretrain, self.midtrain, self.arm(MID_RL_EDGE, "edge")),
             self.recipe("rl-id", seed, self.pretrain, self.arm(RL_ID, "ID")),
             self.recipe("rl-edge", seed, self.pretrain, self.arm(RL_EDGE, "edge")),
-            self.recipe("rl-hard", seed, self.pretrain, self.arm(RL_HARD, "hard")),
+            self.recipe("rl-hard", seed, self.pretrain, out_of_reach),
         )
 
 
@@ -169,8 +173,8 @@ def nano_study() -> Study:
 
 
 def tiny_study() -> Study:
-    """Seconds, for tests: every part of the loop runs, and nothing is learned."""
-    return _study(
+    """Seconds, for tests: every part of the loop runs, and nothing is learned, which preflight would refuse."""
+    study = _study(
         task=Task(
             facts=(2, 4),
             places=2,
@@ -196,6 +200,8 @@ def tiny_study() -> Study:
         reinforcement=Optimization(kind="adamw", learning_rate=1e-3, warmup_steps=1, schedule="constant"),
         save_every=5,
     )
+    unlearnt = {"refuse_constant_reward": False, "most_truncated": 1.0}
+    return replace(study, reinforce=study.reinforce.model_copy(update=unlearnt))
 
 
 STUDIES = {"nano": nano_study, "tiny": tiny_study}

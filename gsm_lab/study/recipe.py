@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gsm_lab.errors import RecipeError
 from gsm_lab.problems import ProblemSpec, Style, rewards
+from gsm_lab.study.moving_settings import MovingEdge
 
 INSTRUMENT = 4
 """Counts changes of the code that change problems, grades or weights; part of every identity. `tests/study/
@@ -249,6 +250,18 @@ class Reinforce(Frozen):
     clip_high: float = Field(0.28, gt=0)
     kl_weight: float = Field(0.0, ge=0)
     optimization: Optimization
+    moving: MovingEdge | None = None
+    """How the shares of the blend's ops follow what their groups gave; None leaves them as they are."""
+    refuse_constant_reward: bool = True
+    """Whether the stage is refused when all completions of its preflight earn the same; changes no weights."""
+    most_truncated: float = Field(0.5, ge=0, le=1)
+    """The largest share of cut completions in its preflight with which the stage begins; changes no weights."""
+
+    @model_validator(mode="after")
+    def _whole_prompts_move(self) -> Self:
+        if self.moving is not None and self.blend.unit != "problems":
+            raise ValueError('the blend of a moving edge is in tokens: give unit="problems"; it moves whole prompts.')
+        return self
 
     @model_validator(mode="after")
     def _reward_is_possible(self) -> Self:
@@ -277,8 +290,12 @@ class Reinforce(Frozen):
         )
 
     def identity(self) -> dict[str, Any]:
-        """What can change weights: settings of the reward only where they do something."""
-        value = self.model_dump(mode="json", exclude={"name", "alpha", "reward_terms", "reward_bounds", "noise"})
+        """What can change weights: settings of the reward only where they do something, and none of preflight's."""
+        of_reward = {"alpha", "reward_terms", "reward_bounds", "noise"}
+        of_preflight = {"refuse_constant_reward", "most_truncated"}
+        value = self.model_dump(mode="json", exclude={"name", "moving", *of_reward, *of_preflight})
+        if self.moving is not None:
+            value["moving"] = asdict(self.moving)
         if rewards.REWARDS[self.reward].uses_alpha:
             value["alpha"] = self.alpha
         if terms := [asdict(term) for term in self.reward_terms if term.weight]:

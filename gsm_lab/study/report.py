@@ -30,6 +30,7 @@ from gsm_lab.seeds import stream_seed
 from gsm_lab.study.evaluate import read_rollouts
 from gsm_lab.study.experiment import Experiment
 from gsm_lab.study.figures import edge_of_competence_figure, training_curve_figure
+from gsm_lab.study.ledger import stage_cost
 from gsm_lab.study.runs import StageFolder, read_json, read_lines
 from gsm_lab.study.sweep import Job, plan
 
@@ -62,6 +63,7 @@ def write_report(experiment: Experiment, home: Path, folder: Path) -> Report:
             f"run `gsm-lab sweep` first."
         )
     rollouts = pd.concat([read_rollouts(job.folder(home)) for job in jobs], ignore_index=True)
+    provenance, logs = _provenance(jobs, home), _logs(jobs, home)  # all is read before anything is written
     ks = powers_of_two(experiment.recipes[0].evaluation.samples)
     rng = np.random.Generator(np.random.Philox(key=stream_seed(0, "report", experiment.name)))
     table = tabulate(rollouts, rng, bands=experiment.bands, ks=ks, draws=DRAWS)
@@ -74,7 +76,7 @@ def write_report(experiment: Experiment, home: Path, folder: Path) -> Report:
         table.to_parquet(temporary, compression="zstd")
     write_text(folder / "table.csv", _bands_only(table).to_csv(index=False, float_format="%.4f"))
     write_text(folder / "differences.csv", _bands_only(gains).to_csv(index=False, float_format="%.4f"))
-    write_json(folder / "runs.json", _provenance(jobs, home))
+    write_json(folder / "runs.json", provenance)
     figures = [
         edge_of_competence_figure(
             table,
@@ -85,7 +87,7 @@ def write_report(experiment: Experiment, home: Path, folder: Path) -> Report:
         )
         for suffix in (".svg", ".png")
     ]
-    training = _training_figures(experiment, jobs, home, folder)
+    training = _training_figures(experiment, logs, folder)
     summary = summarise(table, experiment, max(ks))
     page = folder / "report.html"
     write_text(page, _page(experiment, summary, summarise(gains, experiment, max(ks)), [figures[0], *training]))
@@ -123,28 +125,31 @@ def _provenance(jobs: Sequence[Job], home: Path) -> dict[str, Any]:
 
 
 def _run_record(job: Job, folder: StageFolder) -> dict[str, Any]:
-    timings = read_lines(folder.path / "timings.jsonl")
-    seconds = sum(value for line in timings for key, value in line.items() if key.endswith("seconds"))
     return {
         "id": job.id,
         "stage": job.recipe.stages[job.number].name,
         "seed": job.recipe.seed,
         "recipes": list(job.users),
-        "training_seconds": round(seconds, 1),
+        "training_seconds": round(stage_cost(folder).seconds.total, 1),
         "preflight": read_json(folder.path / "preflight.json"),
-        "checkpoint": read_json(folder.path / "done.json")["checkpoint"],
-        "metrics_sha256": sha256_of(folder.path / "metrics.jsonl"),
+        "checkpoint": folder.result(),
+        "metrics_sha256": sha256_of(folder.metrics()),
         "evaluation": folder.evaluation.name,
     }
 
 
-def _training_figures(experiment: Experiment, jobs: Sequence[Job], home: Path, folder: Path) -> list[Path]:
-    """One figure of losses, one of rewards; the lowest seed stands for all."""
+def _logs(jobs: Sequence[Job], home: Path) -> dict[str, dict[str, pd.DataFrame]]:
+    """The logs with a loss and those with a reward, by stage; the lowest seed stands for all."""
     logs: dict[str, dict[str, pd.DataFrame]] = {"loss": {}, "reward_mean": {}}
     for job in sorted(jobs, key=lambda job: -job.recipe.seed):
-        log = pd.DataFrame(read_lines(job.folder(home).path / "metrics.jsonl"))
+        log = pd.DataFrame(read_lines(job.folder(home).metrics()))
         column = "reward_mean" if "reward_mean" in log else "loss"
         logs[column][job.recipe.stages[job.number].name] = log
+    return logs
+
+
+def _training_figures(experiment: Experiment, logs: dict[str, dict[str, pd.DataFrame]], folder: Path) -> list[Path]:
+    """One figure of losses, one of rewards."""
     labels = {
         "loss": "loss (nats a token)",
         "reward_mean": "mean reward of a step's rollouts",

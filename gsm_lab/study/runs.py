@@ -2,7 +2,7 @@
 
 runs/<stage id>/
   config.json       what the identity hashes: task, scale, seed, stages up to this one
-  preflight.json    the batch arithmetic, stated before the first step
+  preflight.json    the batch arithmetic and what the probe gave, stated before the first step
   metrics.jsonl     one line a step: what can be recomputed bit for bit
   timings.jsonl     seconds by phase
   rollouts/         every completion of reinforcement learning, one file a step
@@ -10,9 +10,14 @@ runs/<stage id>/
   checkpoint/       the result, in the Hugging Face layout, with its tokenizer
   done.json         checksums of the result; written last
   evaluation-<id>/  completions and tables of an evaluation
+  edge-<id>/        which ops are ID, edge and hard (see edge_finder.py)
+  .lock             who trains or evaluates the stage now
+runs/tracking/      what trackers hold of all stages, if any were asked for (see tracking.py)
 """
 
 import json
+import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from gsm_lab.errors import RunError, StorageError
 from gsm_lab.files import sha256_of, write_json
+from gsm_lab.study.options import OnNotice, no_notice
 from gsm_lab.study.recipe import Recipe
 
 
@@ -94,6 +100,42 @@ class StageFolder:
         checksums = {entry.name: sha256_of(entry) for entry in sorted(self.checkpoint.iterdir())}
         write_json(self.path / "done.json", {"checkpoint": checksums, **figures})
 
+    def result(self) -> dict[str, str]:
+        """The checksum of every file of the checkpoint that a done stage ended with.
+
+        Raises:
+            RunError: done.json is missing or damaged.
+        """
+        path = self.path / "done.json"
+        found = read_json(path)
+        checksums = found.get("checkpoint") if isinstance(found, dict) else None
+        if not isinstance(checksums, dict) or "model.safetensors" not in checksums:
+            raise _without_checksums(path)
+        return checksums
+
+    def evaluated(self) -> dict[str, str]:
+        """The checksum of every file of a complete evaluation.
+
+        Raises:
+            RunError: its done.json is missing or damaged.
+        """
+        path = self.evaluation / "done.json"
+        checksums = read_json(path)
+        if not isinstance(checksums, dict) or not checksums:
+            raise _without_checksums(path)
+        return checksums
+
+    def metrics(self) -> Path:
+        """The log of a stage that has been trained.
+
+        Raises:
+            RunError: there is none.
+        """
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            raise RunError(f"{path} is missing: remove {self.path} and run the recipe again.")
+        return path
+
     def check_done(self) -> None:
         """Check that a done stage is this one, and its result against its checksums.
 
@@ -101,7 +143,7 @@ class StageFolder:
             RunError: the folder holds something else, or a file of the checkpoint is missing or has changed.
         """
         self._check_config()
-        for name, checksum in read_json(self.path / "done.json")["checkpoint"].items():
+        for name, checksum in self.result().items():
             file = self.checkpoint / name
             if not file.is_file() or sha256_of(file) != checksum:
                 raise RunError(
@@ -110,15 +152,21 @@ class StageFolder:
                 )
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, on_notice: OnNotice = no_notice) -> Iterator[None]:
         """Hold the stage, so that no other process computes it at the same time; waits for one that does."""
-        lock = FileLock(self.path / ".lock")
+        path = self.path / ".lock"
+        lock = FileLock(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=24 * 3600)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                on_notice(f"waiting for {self.path}, which is held by {_holder(path)}")
+                lock.acquire(timeout=24 * 3600)
+            path.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
         except Timeout as error:
             raise RunError(
-                f"{self.path} has been held by another process for a day: end it, then run again."
+                f"{self.path} has been held by {_holder(path)} for a day: end it, then run again."
             ) from error
         except OSError as error:
             raise StorageError(
@@ -128,6 +176,18 @@ class StageFolder:
             yield
         finally:
             lock.release()
+
+
+def _holder(lock: Path) -> str:
+    """Who wrote himself into a lock that is held."""
+    try:
+        return lock.read_text(encoding="utf-8").strip() or "another process"
+    except (OSError, ValueError):
+        return "another process"
+
+
+def _without_checksums(path: Path) -> RunError:
+    return RunError(f"{path} is damaged: it holds no checksums. Remove its folder and run the recipe again.")
 
 
 def clear_remnants(folder: Path) -> None:
@@ -154,7 +214,14 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The values of a JSON Lines file; none if there is no file."""
+    """The values of a JSON Lines file; none if there is no file.
+
+    Raises:
+        RunError: a line is not JSON.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({error}): remove its folder and run the recipe again.") from error

@@ -110,7 +110,8 @@ def run_sweep(
     try:
         while True:
             for job in list(_ended(state, processes)):
-                if processes.pop(job.id).returncode == 0 and job.is_done(home):
+                del processes[job.id]
+                if job.is_done(home):  # a tracker that broke makes the command fail, but not the job
                     state.done.add(job.id)
                 elif attempts[job.id] >= ATTEMPTS:
                     state.failed[job.id] = _log_of(job, home)

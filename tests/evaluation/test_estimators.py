@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from itertools import combinations, pairwise
 from random import Random
 
@@ -30,17 +31,36 @@ def maj_by_brute_force(answers: list[int | None], correct: int, k: int) -> float
     return float(np.mean([worth(subset) for subset in combinations(answers, k)]))
 
 
+def equals_brute_force(estimate: Callable[[int, int, int], float]) -> bool:
+    """Whether an estimate of pass@k is the mean over all subsets, for every count up to 8 samples."""
+    return all(
+        estimate(samples, verified, k) == pytest.approx(pass_by_brute_force(samples, verified, k), abs=1e-12)
+        for samples in range(1, 9)
+        for verified in range(samples + 1)
+        for k in range(1, samples + 1)
+    )
+
+
 def test_pass_at_k_equals_brute_force_over_all_subsets() -> None:
-    for samples in range(1, 9):
-        for verified in range(samples + 1):
-            for k in range(1, samples + 1):
-                wanted = pass_by_brute_force(samples, verified, k)
-                assert pass_at_k(samples, verified, k) == pytest.approx(wanted, abs=1e-12)
+    assert equals_brute_force(pass_at_k)
 
 
-def test_pass_at_k_is_neither_first_k_nor_drawn_with_replacement() -> None:
-    # 1 of 4 verified, k = 2: 3 of the 6 pairs hold it. With replacement it would be 1 - (3/4)^2 = 0.4375.
-    assert pass_at_k(4, 1, 2) == pytest.approx(0.5, abs=1e-12)
+def with_replacement(samples: int, verified: int, k: int) -> float:
+    return 1 - (1 - verified / samples) ** k
+
+
+def any_of_all(samples: int, verified: int, k: int) -> float:
+    return float(verified > 0)
+
+
+def first_k(samples: int, verified: int, k: int) -> float:
+    """Of samples in one order, here with the verified ones last."""
+    return float(verified > samples - k)
+
+
+@pytest.mark.parametrize("biased", [with_replacement, any_of_all, first_k])
+def test_near_miss_a_biased_estimate_does_not(biased: Callable[[int, int, int], float]) -> None:
+    assert not equals_brute_force(biased)
 
 
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))))
@@ -87,6 +107,38 @@ def test_maj_at_k_equals_brute_force_over_all_subsets(answers: list[int | None],
         assert math.isnan(maj_at_k(answers, 7, k))
     else:
         assert maj_at_k(answers, 7, k) == pytest.approx(maj_by_brute_force(answers, 7, k), abs=1e-12)
+
+
+VOTES = ([7, 3, 7, 3, 5], [3, 7, None, None], [None, None, 7], [5, 7, 3], [7, 7, 3, None, 3, 5])
+
+
+def maj_equals_brute_force(estimate: Callable[[list[int | None], int, int], float]) -> bool:
+    return all(
+        estimate(list(votes), 7, k) == pytest.approx(maj_by_brute_force(list(votes), 7, k), abs=1e-12)
+        for votes in VOTES
+        for k in range(1, len(votes) + 1)
+    )
+
+
+def first_come(answers: list[int | None], correct: int, k: int) -> float:
+    """Ties go to the answer that came first."""
+    return float(np.mean([_first(subset) == correct for subset in combinations(answers, k)]))
+
+
+def silence_votes(answers: list[int | None], correct: int, k: int) -> float:
+    """None is an answer like others."""
+    return maj_by_brute_force([0 if answer is None else answer for answer in answers], correct, k)
+
+
+def _first(subset: tuple[int | None, ...]) -> int | None:
+    votes = Counter(answer for answer in subset if answer is not None)
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def test_near_miss_ties_by_order_and_votes_of_silence_are_not_maj_at_k() -> None:
+    assert maj_equals_brute_force(maj_at_k)
+    assert not maj_equals_brute_force(first_come)
+    assert not maj_equals_brute_force(silence_votes)
 
 
 def test_a_tie_counts_as_its_expected_value() -> None:

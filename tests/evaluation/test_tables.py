@@ -122,6 +122,14 @@ def test_lucky_answers_count_for_answer_only_and_not_for_verified(table: pd.Data
     assert only(scores, metric=ANSWER_PASS)["value"] == 1.0
 
 
+def test_success_is_the_verdict_whatever_the_reward_was(table: pd.DataFrame) -> None:
+    shaped = EXAMPLE.assign(reward=EXAMPLE["process_accuracy"] - 0.3)  # of a verified completion 0.7, not 1
+    pd.testing.assert_frame_equal(tabulate(shaped, rng(), bands=BANDS, ks=(1, 2, 4)), table)
+    by_reward = shaped.assign(verified=shaped["reward"] == 1.0)  # near miss: success read off the reward
+    with pytest.raises(DataError, match="verified without being 'correct', or not so"):
+        tabulate(by_reward, rng())
+
+
 def test_process_accuracy_and_shares_are_means_over_samples(table: pd.DataFrame) -> None:
     assert only(table, stage="base", op=2, metric=PROCESS)["value"] == (0.75 + 0.5) / 2
     shares = [only(table, stage="base", op=2, metric=share)["value"] for share in SHARES]

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from gsm_lab.model import load_checkpoint
 from gsm_lab.study import (
     Blend,
     Recipe,
+    RunOptions,
     StageFolder,
     Supervised,
     demo_experiment,
@@ -161,8 +163,16 @@ def test_another_seed_gives_other_bytes(small_recipe, small_runs, tmp_path):
 
 def test_worker_processes_that_draw_problems_change_no_weight(small_recipe, small_runs, tmp_path):
     first = small_recipe.until(0)
-    ours = train_stage(StageFolder(tmp_path, first, 0), data_workers=1) / "model.safetensors"
+    ours = train_stage(StageFolder(tmp_path, first, 0), RunOptions(data_workers=1)) / "model.safetensors"
     assert ours.read_bytes() == (StageFolder(small_runs, first, 0).checkpoint / "model.safetensors").read_bytes()
+
+
+def test_worker_processes_that_grade_change_no_byte(small_recipe, small_runs, copied_runs, bytes_below):
+    ours, theirs = (StageFolder(home, small_recipe, 2) for home in (copied_runs, small_runs))
+    shutil.rmtree(ours.path)
+    train_stage(ours, RunOptions(reward_workers=2))
+    for name in ("checkpoint", "rollouts"):
+        assert bytes_below(ours.path / name) == bytes_below(theirs.path / name)
 
 
 def test_evaluating_changes_no_training(small_recipe, small_runs, tmp_path, bytes_below, folders_of):

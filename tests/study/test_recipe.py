@@ -143,6 +143,7 @@ CHANGES_WEIGHTS = {
     "stages.1.clip_low": 0.1,
     "stages.1.clip_high": 0.3,
     "stages.1.kl_weight": 0.01,
+    "stages.1.moving": {"explore": 0.3},
     "stages.1.optimization.learning_rate": 2e-4,
 }
 CHANGES_NO_WEIGHTS = {
@@ -150,6 +151,8 @@ CHANGES_NO_WEIGHTS = {
     "stages.0.name": "another",
     "stages.1.name": "another",
     "stages.1.alpha": 0.25,  # the reward is strict: below
+    "stages.1.refuse_constant_reward": False,
+    "stages.1.most_truncated": 0.9,
     "evaluation": Evaluation(ops=(9,), contexts=("school",), problems_per_op=1, samples=1, seed=5).model_dump(),
     "save_every": 1,
 }

@@ -5,7 +5,9 @@ import random
 import pytest
 
 from gsm_lab.problems import rewards
-from gsm_lab.study.pipeline import Posed, RewardOf, prompts_of, reward_of, source_of, tokenizer_of
+from gsm_lab.study.pipeline import prompts_of
+from gsm_lab.study.rewarding import Posed, RewardOf, reward_of
+from gsm_lab.study.sources import source_of, tokenizer_of
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,12 @@
 
 import json
 import os
+import platform
 import resource
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -78,6 +81,15 @@ def test_what_a_killed_writer_left_is_ours(small_recipe, tmp_path):
     assert [path.name for path in folder.path.iterdir()] == ["config.json"]
 
 
+def test_what_a_killed_writer_left_is_not_taken_into_the_checkpoint(small_recipe, copied_runs):
+    folder = StageFolder(copied_runs, small_recipe, 0)
+    names = sorted(path.name for path in folder.checkpoint.iterdir())
+    undone(folder, "done.json", "checkpoint")
+    (folder.path / "tokenizer" / ".tokenizer_config.json.x.part").write_text("{")
+    train_stage(folder)
+    assert sorted(path.name for path in folder.checkpoint.iterdir()) == names
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_a_damaged_checkpoint_of_a_done_stage_is_refused(name, small_recipe, copied_runs):
     file = StageFolder(copied_runs, small_recipe, 0).checkpoint / name
@@ -135,6 +147,52 @@ def test_a_stage_is_held_by_one_process_at_a_time(small_recipe, tmp_path):
         other.acquire()
     with other:
         assert other.is_locked
+
+
+def test_who_waits_for_a_stage_says_for_whom(small_recipe, tmp_path):
+    folder = StageFolder(tmp_path, small_recipe, 0)
+    with ThreadPoolExecutor(1) as threads:
+        with folder.locked():
+            said: list[str] = []
+            waiting = threads.submit(lambda: folder.locked(said.append).__enter__())
+            while not said:
+                time.sleep(0.01)
+            assert not waiting.done()
+        waiting.result(timeout=30)
+    assert said == [f"waiting for {folder.path}, which is held by process {os.getpid()} on {platform.node()}"]
+
+
+def test_who_does_not_wait_says_nothing(small_recipe, tmp_path):
+    folder, said = StageFolder(tmp_path, small_recipe, 0), []
+    for _ in range(2):
+        with folder.locked(said.append):
+            pass
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metrics.jsonl", None, r"metrics.jsonl is missing: remove .* and run the recipe again"),
+        ("metrics.jsonl", '{"step": 1}\n{"st', r"metrics.jsonl is damaged \(.*\): remove its folder"),
+        ("timings.jsonl", "[", r"timings.jsonl is damaged \(.*\): remove its folder"),
+        ("done.json", "{}", r"done.json is damaged: it holds no checksums. Remove its folder"),
+        ("done.json", "[]", r"done.json is damaged: it holds no checksums. Remove its folder"),
+        ("done.json", '{"checkpoint": {}}', r"done.json is damaged: it holds no checksums. Remove its folder"),
+        ("preflight.json", None, r"preflight.json is missing or damaged .*: remove its folder"),
+        ("evaluation/done.json", "{}", r"done.json is damaged: it holds no checksums. Remove its folder"),
+    ],
+)
+def test_what_a_report_cannot_read_is_named(name, content, message, small, small_recipe, copied_runs, tmp_path):
+    folder = StageFolder(copied_runs, small_recipe, 1)
+    file = folder.path / name.replace("evaluation", folder.evaluation.name)
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(RunError, match=message) as caught:
+        write_report(small, copied_runs, tmp_path / "results")
+    assert str(file) in str(caught.value)
+    assert not (tmp_path / "results").exists()
 
 
 # ------------------------------------------------------------------------------------ what cannot work

@@ -126,6 +126,18 @@ def test_a_command_that_ends_well_without_a_result_has_failed(small_recipe, tmp_
     assert state.done == set()
 
 
+def test_a_command_that_fails_after_its_job_is_done_has_not_failed(small, tmp_path):
+    """As one does whose tracker broke: what needs the job is run."""
+
+    def command(job: Job) -> list[str]:
+        finish(job, tmp_path)
+        return BROKEN
+
+    state = run_sweep(small.recipes, tmp_path, command, workers=2, threads=1)
+    assert state.done == {job.id for job in plan(small.recipes)}
+    assert not state.failed
+
+
 def test_a_sweep_has_a_worker(small, tmp_path):
     with pytest.raises(RecipeError, match="workers=0 and threads=1: give 1 or more of each"):
         run_sweep(small.recipes, tmp_path, lambda job: FAST, workers=0, threads=1)
