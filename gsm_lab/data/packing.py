@@ -81,8 +81,9 @@ class Jumps:
         """The positions of document `index`, a pure function: `ends` says which of its tokens end a sentence."""
         length = len(ends)
         rng = np.random.Generator(np.random.Philox(key=stream_seed(self.seed, "jumps", index)))
-        share = self.share if rng.random() < self.documents else 0.0
-        jumps = np.where(rng.random(length) < share, rng.integers(1, self.longest + 1, length), 0)
+        if rng.random() >= self.documents:
+            return np.arange(length, dtype=np.int32)
+        jumps = np.where(rng.random(length) < self.share, rng.integers(1, self.longest + 1, length), 0)
         jumps[1:] *= ends[:-1]
         jumps[0] = 0
         total, spare = int(jumps.sum()), max(0, self.room - length)
@@ -123,6 +124,7 @@ class Packer:
         self.length = length
         self.loss_on = loss_on
         self.jumps = jumps
+        self._last: tuple[int, Document] | None = None
         self._ends = np.array([token.strip() in SENTENCE_ENDS for token in tokenizer.tokens])
 
     def batch(self, cursor: int) -> tuple[PackedRows, int]:
@@ -162,7 +164,10 @@ class Packer:
         )
 
     def _document(self, index: int) -> Document:
-        document = self.documents.document(index)
+        """The document that found no room in a batch begins the next one: it is not drawn again."""
+        if self._last is None or self._last[0] != index:
+            self._last = index, self.documents.document(index)
+        document = self._last[1]
         size = len(document.ids)
         if size > self.length:
             raise TokenError(

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from gsm_lab.data import DocumentWorkers
 from gsm_lab.errors import RecipeError
 from gsm_lab.files import write_text
 from gsm_lab.model import ModelShape, Transformer, kernels
@@ -123,14 +124,16 @@ def _training(bench: Bench, job: TrainJob) -> Iterator[Measured | str]:
 
 
 def _data_share(bench: Bench, job: TrainJob) -> Measured:
-    """The part of the real loop, drawing its problems itself, that passes in the source of batches."""
-    model, packer = bench.model(job.size), bench.material.packer(job.rows, job.length)
+    """The part of the real loop that passes in the source of batches, its problems drawn by one process, as in `run`."""
+    model, material = bench.model(job.size), bench.material
     shares = []
-    for _ in range(bench.plan.rounds):
-        watch = Stopwatch(packer.batch, skipped=2)
-        trained = train(model, watch, job.steps, warm_up=2, precision=bench.precision)
-        shares.append(watch.seconds / trained.seconds)
-    what = f"{_millions(model.shape)}, share of a step that draws and packs its data"
+    with DocumentWorkers(material.source, material.tokenizer, 1) as documents:
+        packer = material.packer(job.rows, job.length, documents)
+        for _ in range(bench.plan.rounds):
+            watch = Stopwatch(packer.batch, skipped=2)
+            trained = train(model, watch, job.steps, warm_up=2, precision=bench.precision)
+            shares.append(watch.seconds / trained.seconds)
+    what = f"{_millions(model.shape)}, share of a step that waits for its data and packs them"
     return Measured("training", what, "share", tuple(shares), 0.02, below=True)
 
 

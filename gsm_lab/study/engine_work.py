@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gsm_lab.data import PackedRows, Packer, Tokenizer
+from gsm_lab.data import Documents, PackedRows, Packer, Tokenizer
 from gsm_lab.errors import TrainingError
 from gsm_lab.model import ModelShape, Sample, Transformer, sample
 from gsm_lab.study.pipeline import prompts_of
 from gsm_lab.study.presets import Study
 from gsm_lab.study.recipe import Recipe, Reinforce, Supervised
 from gsm_lab.study.settings import shape_of
-from gsm_lab.study.sources import source_of, tokenizer_of
+from gsm_lab.study.sources import Curriculum, source_of, tokenizer_of
 from gsm_lab.training import FitSettings, NextBatch, OptimizerSettings, Precision, Prompt, Schedule, World, fit
 
 HEAD_WIDTH = 32
@@ -85,9 +85,14 @@ class Material:
         )
         return shape_of(scale, self.tokenizer.vocab_size)
 
-    def packer(self, rows: int, length: int) -> Packer:
+    @property
+    def source(self) -> Curriculum:
+        """The problems of pretraining."""
+        return source_of(self.recipe, 0, self.tokenizer)
+
+    def packer(self, rows: int, length: int, documents: Documents | None = None) -> Packer:
         """Batches of pretraining, without the jumps of positions that no peer knows."""
-        return Packer(source_of(self.recipe, 0, self.tokenizer), self.tokenizer, rows, length, self.pretrain.loss_on)
+        return Packer(documents or self.source, self.tokenizer, rows, length, self.pretrain.loss_on)
 
     def batches(self, rows: int, length: int, count: int) -> list[PackedRows]:
         """The first batches of pretraining."""
