@@ -124,7 +124,7 @@ def _training(bench: Bench, job: TrainJob) -> Iterator[Measured | str]:
 
 
 def _data_share(bench: Bench, job: TrainJob) -> Measured:
-    """The part of the real loop that passes in the source of batches, its problems drawn by one process, as in `run`."""
+    """The part of the real loop spent in the source of batches; one process draws the problems, as in `run`."""
     model, material = bench.model(job.size), bench.material
     shares = []
     with DocumentWorkers(material.source, material.tokenizer, 1) as documents:
