@@ -394,7 +394,7 @@ def run(
     threads: Threads = 2,
     until: Annotated[int | None, typer.Option(help="Only the stages up to this number, from 0.")] = None,
     data_workers: Annotated[int, typer.Option(min=0, help="Processes that draw problems ahead; 0: none.")] = 1,
-    reward_workers: Annotated[int, typer.Option(min=0, help="Processes that grade completions; 0: none.")] = 0,
+    reward_workers: Annotated[int, typer.Option(min=0, help="Processes that grade completions; 0: none.")] = 1,
     device: Device = None,
     track: Track = None,
 ) -> None:
@@ -577,7 +577,7 @@ def demo(
     experiment = demo_experiment(scale)
     recipe = experiment.recipes[0]
     folders = [StageFolder(runs, recipe, number) for number in range(len(recipe.stages))]
-    if not _run_stages(folders, threads, device, track, data_workers=1):
+    if not _run_stages(folders, threads, device, track, data_workers=1, reward_workers=1):
         return
     written = write_report(experiment, runs, results)
     _print_table(written.summary)

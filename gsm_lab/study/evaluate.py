@@ -20,7 +20,7 @@ from gsm_lab.data import ExerciseSource, Mixture, Slice, Tokenizer
 from gsm_lab.errors import RecipeError, RunError
 from gsm_lab.files import sha256_of, whole_file, write_json
 from gsm_lab.model import Transformer, load_checkpoint, sample
-from gsm_lab.problems import Exercise, grade
+from gsm_lab.problems import Exercise, Grade, grade
 from gsm_lab.seeds import stream_seed
 from gsm_lab.study.options import QUIET, OnProgress, RunOptions
 from gsm_lab.study.preflight import arithmetic_of, check_room
@@ -174,9 +174,12 @@ def _rollouts(model: Transformer, tokenizer: Tokenizer, recipe: Recipe, op: int)
     )
     rows = []
     for exercise, group in zip(exercises, groups, strict=True):
+        grades: dict[tuple[str, bool], Grade] = {}
         for number, one in enumerate(group):
             text = tokenizer.decode(one.ids)
-            result = grade(exercise, text, one.finished)
+            if (text, one.finished) not in grades:  # a model often says the same: that is read once
+                grades[text, one.finished] = grade(exercise, text, one.finished)
+            result = grades[text, one.finished]
             rows.append(
                 {
                     "problem_id": exercise.problem_id,
