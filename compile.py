@@ -1,8 +1,8 @@
 """Compiles the busiest modules of gsm_lab.problems with mypyc, and the kernels of gsm_lab.model; `make setup` runs it.
 
 Everything runs without it, too. The modules have the same source and the same results; with it a row takes a quarter
-less time. The kernels (gsm_lab/model/kernels) make training and sampling on a CPU about twice as fast. Where there is
-no C compiler, or no Python headers, this says so and changes nothing.
+less time. With the kernels (gsm_lab/model/kernels) models train and sample faster on a CPU. Where there is no C
+compiler, or no Python headers, this says so and changes nothing.
 
 Python loads a compiled module whatever its source says by now. So after editing one of them, `make setup` again, or
 delete what this made with `python compile.py --remove`; until then gsm_lab.problems refuses to be imported.

@@ -10,11 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gsm_lab"
-FOUNDATIONS = ("errors", "seeds", "files")
+FOUNDATIONS = ("errors", "seeds", "files", "lazy")
 MAY_IMPORT = {
     "errors": (),
     "seeds": (),
     "files": ("errors",),
+    "lazy": (),
     "problems": FOUNDATIONS,
     "data": (*FOUNDATIONS, "problems"),
     "model": (*FOUNDATIONS, "data"),

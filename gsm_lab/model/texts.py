@@ -56,7 +56,7 @@ class Texts:
         return cls(torch.cat(positions), torch.tensor(begins), torch.tensor(ends), torch.tensor(segments))
 
     @property
-    def share(self) -> bool:
+    def shares_prompts(self) -> bool:
         """Whether any token sees another segment than its own."""
         return bool((self.segments[:, 2] > 0).any())
 

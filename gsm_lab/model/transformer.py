@@ -325,7 +325,7 @@ class Transformer(nn.Module):
         if kernels.suit(model.embed_tokens.weight):
             heads = self.heads_for(texts)
             return model(tokens_N.long(), [lambda qkv: kernels.attention(qkv, heads)] * shape.layers)  # type: ignore[no-any-return]
-        if texts.share:
+        if texts.shares_prompts:
             mask = texts.mask_NN(model.embed_tokens.weight.dtype, self.device)[None, None]
             attend = self._attend_rows(texts.positions_N[None].to(self.device), partial(attend_rows, mask_B1TT=mask))
             return model(tokens_N[None].long(), [attend] * shape.layers)[0]  # type: ignore[no-any-return]

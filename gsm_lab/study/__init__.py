@@ -7,10 +7,9 @@ name lives.
 # mypy: implicit-reexport
 # ruff: noqa: F401 (the names are for whoever imports them from here)
 
-import ast
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gsm_lab.lazy import imported, rooms_of
 
 if TYPE_CHECKING:
     from gsm_lab.study.budgets import (
@@ -57,16 +56,9 @@ if TYPE_CHECKING:
     from gsm_lab.study.trackers import check_trackers
     from gsm_lab.study.tracking import fill_records, missing_records
 
-_ROOM_OF = {
-    alias.name: node.module
-    for node in ast.walk(ast.parse(Path(__file__).read_text(encoding="utf-8")))
-    if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{__name__}.")
-    for alias in node.names
-}
+_ROOM_OF = rooms_of(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, from the room that holds it."""
-    if name not in _ROOM_OF:
-        raise AttributeError(f"gsm_lab.study has no {name!r}")
-    return getattr(import_module(_ROOM_OF[name]), name)
+    """The public name, from the module that holds it."""
+    return imported(__name__, _ROOM_OF, name)

@@ -107,7 +107,7 @@ def _once(backward: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(backward)
     def checked(ctx: Any, *gradients: Tensor) -> Any:
         if torch.is_grad_enabled():
-            raise NotImplementedError(
+            raise NotImplementedError(  # finished on purpose: autograd's word for what an operation cannot do
                 "the compiled kernels have no second derivatives: leave create_graph out, or work in float64, "
                 "which PyTorch's own operations do."
             )
