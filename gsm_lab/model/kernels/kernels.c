@@ -391,6 +391,16 @@ typedef struct {
     float scale;
 } Texts;
 
+/* The turned queries of one head for ROWS tokens from `token` on; past the last of `rows`, the first again. */
+static inline void turn_queries(const Texts *texts, const float *qkv, num head, num token, num rows, float *query) {
+    const num width = texts->width, depth = padded(width), stride = (texts->heads + 2 * texts->kv_heads) * width;
+    for (num r = 0; r < ROWS; r++) {
+        num own = token + (r < rows ? r : 0), place = texts->positions[own] * width;
+        turn(qkv + own * stride + head * width, texts->cosines + place, texts->sines + place, width, depth, texts->scale,
+             query + r * depth);
+    }
+}
+
 /* Weights of one block of rows, not divided by their sum: those of the `seen` tokens, then those of the own segment.
    The scores stand there; row r sees own tokens up to own_first + r. Gives each row's largest score and sum. */
 static void softmax_rows(float *scores, num stride, num rows, num seen, num own_at, num own_first, float *most,
@@ -450,12 +460,7 @@ void attention_forward(const Texts *texts, const float *qkv, float *out, float *
                 for (num row = 0; row < length; row += ROWS) {
                     num rows = length - row < ROWS ? length - row : ROWS;
                     float most[ROWS], sums[ROWS];
-                    for (num r = 0; r < ROWS; r++) {
-                        num token = first + begin + row + (r < rows ? r : 0);
-                        num place = texts->positions[token] * width;
-                        turn(qkv + token * stride + head * width, texts->cosines + place, texts->sines + place, width,
-                             depth, texts->scale, query + r * depth);
-                    }
+                    turn_queries(texts, qkv, head, first + begin + row, rows, query);
                     multiply_across(query, depth, keys, columns, seen, scores, score_stride);
                     multiply_across(query, depth, keys + begin, columns, row + rows, scores + own_at, score_stride);
                     softmax_rows(scores, score_stride, rows, seen, own_at, row, most, sums);
@@ -534,11 +539,10 @@ void attention_backward(const Texts *texts, const float *qkv, const float *out, 
                 for (num row = 0; row < length; row += ROWS) {
                     num rows = length - row < ROWS ? length - row : ROWS;
                     float own_lse[ROWS], delta[ROWS];
+                    turn_queries(texts, qkv, head, first + begin + row, rows, query);
                     for (num r = 0; r < ROWS; r++) {
                         num token = first + begin + row + (r < rows ? r : 0);
-                        num place = texts->positions[token] * width, at = (token * heads + head) * width;
-                        turn(qkv + token * stride + head * width, texts->cosines + place, texts->sines + place, width,
-                             depth, texts->scale, query + r * depth);
+                        num at = (token * heads + head) * width;
                         float dot = 0.0f;
                         for (num k = 0; k < depth; k++) upper[r * depth + k] = k < width ? dout[at + k] : 0.0f;
                         for (num k = 0; k < width; k++) dot += dout[at + k] * out[at + k];
