@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gsm_lab.study.edge_finder import FinderSettings, edge_folder, find_edge, read_edge
     from gsm_lab.study.engine_rate import bench_engine
     from gsm_lab.study.evaluate import evaluate_stage, preflight_all, read_rollouts, test_problems
-    from gsm_lab.study.experiment import Experiment, load_experiment, load_recipe
+    from gsm_lab.study.experiment import Axis, Claim, Experiment, load_experiment, load_recipe
     from gsm_lab.study.figures import edge_of_competence_figure, training_curve_figure
     from gsm_lab.study.grading_rate import bench_grading
     from gsm_lab.study.ledger import Ledger, StageCost, ledger_of, measured_exchange, stage_cost, write_ledger

@@ -5,12 +5,46 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from gsm_lab.errors import RecipeError
 from gsm_lab.study.recipe import Frozen, Recipe
+
+
+class Claim(Frozen):
+    """A statement that an experiment tests: how one stage differs from another, on equal problems and seeds."""
+
+    name: str
+    """A few words that tables call it by."""
+    text: str
+    """The statement, as whoever made it would put it."""
+    source: str
+    """Who made it: a paper's number and section, or the prediction of the experiment's README."""
+    stage: str
+    baseline: str
+    band: str
+    context: str = "all"
+    metric: str = "pass@k"
+    """A metric of `gsm_lab.evaluation`."""
+    k: int | None = 1
+    """Tries a problem; None for metrics that have none."""
+    expects: Literal["gain", "loss", "no change"] = "gain"
+    smallest: float = Field(0.02, gt=0)
+    """The smallest difference that counts, in the unit of the metric: a gain or a loss is at least as large, and no
+    change is a smaller one."""
+
+
+class Axis(Frozen):
+    """What an experiment varies, for its figure: lines over the levels of one factor."""
+
+    label: str
+    """The factor and its unit, as the axis says it."""
+    series: dict[str, dict[str, str]]
+    """For each line, the stage at each level; levels stand in the order in which lines bring them up."""
+    context: str = "all"
+    """The context whose problems are shown."""
 
 
 class Experiment(Frozen):
@@ -24,6 +58,10 @@ class Experiment(Frozen):
     """Lowest and highest op of each named range: ID, edge, hard."""
     baseline: str
     """The stage that the others are compared with."""
+    claims: tuple[Claim, ...] = ()
+    """What is tested; each gets a verdict in the report."""
+    axes: tuple[Axis, ...] = ()
+    """What is varied; each gets a figure in the report."""
 
     @model_validator(mode="after")
     def _names_are_clear(self) -> Self:
@@ -57,6 +95,25 @@ class Experiment(Frozen):
                 f"the bands are {self.bands} and the tested ops {ops}: "
                 f"give every band a tested op, and call one of them 'edge'."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _claims_are_tested(self) -> Self:
+        names = [claim.name for claim in self.claims]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"the names {twice} stand for several claims: give every claim its own.")
+        stages, samples = {*self.stage_names}, self.recipes[0].evaluation.samples
+        for claim in self.claims:
+            if unknown := {claim.stage, claim.baseline} - stages:
+                raise ValueError(f"claim {claim.name!r} compares {sorted(unknown)}: give stages of {sorted(stages)}.")
+            if claim.band not in self.bands or not (claim.k is None or 1 <= claim.k <= samples):
+                raise ValueError(
+                    f"claim {claim.name!r} is about the band {claim.band!r} with k={claim.k}: give one of "
+                    f"{list(self.bands)} and a k up to the {samples} samples of the evaluation."
+                )
+        for axis in self.axes:
+            if unknown := {stage for line in axis.series.values() for stage in line.values()} - stages:
+                raise ValueError(f"axis {axis.label!r} shows {sorted(unknown)}: give stages of {sorted(stages)}.")
         return self
 
     def recipe(self, name: str) -> Recipe:
