@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from gsm_lab.study.certificate import Certificate, certify
     from gsm_lab.study.edge_finder import FinderSettings, edge_folder, find_edge, read_edge
     from gsm_lab.study.engine_rate import bench_engine
-    from gsm_lab.study.evaluate import evaluate_stage, preflight_all, read_rollouts, test_problems
+    from gsm_lab.study.evaluate import (
+        context_labels,
+        evaluate_stage,
+        preflight_all,
+        read_gold,
+        read_rollouts,
+        test_problems,
+    )
     from gsm_lab.study.experiment import Axis, Claim, Experiment, load_experiment, load_recipe
     from gsm_lab.study.figures import edge_of_competence_figure, training_curve_figure
     from gsm_lab.study.grading_rate import bench_grading
@@ -34,10 +41,11 @@ if TYPE_CHECKING:
     from gsm_lab.study.pipeline import train_stage
     from gsm_lab.study.predictions import grade_predictions
     from gsm_lab.study.preflight import arithmetic_of
-    from gsm_lab.study.presets import demo_experiment, edge_of_competence
+    from gsm_lab.study.presets import BASE, MID, MID_RL_EDGE, SEEDS, Seeds, Study, demo_experiment, study_at
     from gsm_lab.study.recipe import (
         Blend,
         Evaluation,
+        Mixed,
         Optimization,
         Phase,
         Recipe,

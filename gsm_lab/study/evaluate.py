@@ -29,7 +29,7 @@ from gsm_lab.study.recipe import Recipe
 from gsm_lab.study.rewarding import COLUMN_TYPES, rollout_columns
 from gsm_lab.study.runs import StageFolder, clear_remnants, read_json
 from gsm_lab.study.sources import source_of, tokenizer_of
-from gsm_lab.training import World
+from gsm_lab.training import World, completion_logprobs
 
 SCHEMA = pa.schema(
     [
@@ -43,8 +43,21 @@ SCHEMA = pa.schema(
 )
 
 
+GOLD_SCHEMA = pa.schema(
+    [
+        ("op", pa.int32()),
+        ("context", pa.string()),
+        ("problem_id", pa.string()),
+        ("tokens", pa.int32()),
+        ("nll", pa.float64()),
+    ]
+)
+"""What a model makes of the gold solution of every test problem: `nll` is minus its log-probability, in nats."""
+GOLD = "gold.parquet"
+
+
 def test_problems(recipe: Recipe, op: int) -> list[Exercise]:
-    """The test problems of one op, the same for every stage, seed and arm of a task; no two are the same.
+    """The test problems of one op, context by context; the same for every stage, seed and arm; no two are the same.
 
     Raises:
         RecipeError: the test split holds fewer than are asked for.
@@ -52,7 +65,7 @@ def test_problems(recipe: Recipe, op: int) -> list[Exercise]:
     settings, task = recipe.evaluation, recipe.task
     exercises: list[Exercise] = []
     for context in settings.contexts:
-        mixture = Mixture((Slice(task.spec(op), context, task.frames, 1.0, task.style),), "problems")
+        mixture = Mixture((Slice(task.spec(op), *task.template(context), 1.0, task.style),), "problems")
         source = ExerciseSource(mixture, "test", stream_seed(settings.seed, "evaluation", op, context))
         seen: dict[str, Exercise] = {}
         for index in range(20 * settings.problems_per_op):
@@ -67,6 +80,15 @@ def test_problems(recipe: Recipe, op: int) -> list[Exercise]:
             )
         exercises += seen.values()
     return exercises
+
+
+def context_labels(recipe: Recipe) -> list[str]:
+    """What tables call the context of each problem of `test_problems`: with frames where they are not the task's."""
+    labels = []
+    for context in recipe.evaluation.contexts:
+        nouns, colon, frames = context.partition(":")
+        labels += [f"{Path(nouns).stem}{colon}{Path(frames).stem}"] * recipe.evaluation.problems_per_op
+    return labels
 
 
 def preflight_all(folders: Sequence[StageFolder]) -> None:
@@ -134,7 +156,9 @@ def _evaluate(folder: StageFolder, on_progress: OnProgress, device: torch.device
         speed = tokens / (time.perf_counter() - began)
         name = f"test {recipe.stages[folder.number].name}"
         on_progress(name, number + 1, len(settings.ops), {"op": op, "tokens_per_second": speed})
-    files = sorted(folder.evaluation.glob("op-*.parquet"))
+    with whole_file(folder.evaluation / GOLD) as temporary:
+        pq.write_table(_gold(model, tokenizer, recipe), temporary, compression="zstd")
+    files = [*sorted(folder.evaluation.glob("op-*.parquet")), folder.evaluation / GOLD]
     write_json(folder.evaluation / "done.json", {file.name: sha256_of(file) for file in files})
 
 
@@ -162,8 +186,8 @@ def _is_whole(path: Path) -> bool:
 def _rollouts(model: Transformer, tokenizer: Tokenizer, recipe: Recipe, op: int) -> list[dict[str, Any]]:
     """Every completion of every test problem of one op, graded."""
     settings = recipe.evaluation
-    exercises = test_problems(recipe, op)
-    uniforms = [_uniforms(recipe, exercise) for exercise in exercises]
+    exercises, labels = test_problems(recipe, op), context_labels(recipe)
+    uniforms = [_uniforms(recipe, exercise, label) for exercise, label in zip(exercises, labels, strict=True)]
     groups = sample(
         model,
         [tokenizer.encode(exercise.prompt) for exercise in exercises],
@@ -173,7 +197,7 @@ def _rollouts(model: Transformer, tokenizer: Tokenizer, recipe: Recipe, op: int)
         temperature=settings.temperature,
     )
     rows = []
-    for exercise, group in zip(exercises, groups, strict=True):
+    for exercise, label, group in zip(exercises, labels, groups, strict=True):
         grades: dict[tuple[str, bool], Grade] = {}
         for number, one in enumerate(group):
             text = tokenizer.decode(one.ids)
@@ -188,15 +212,28 @@ def _rollouts(model: Transformer, tokenizer: Tokenizer, recipe: Recipe, op: int)
                     "verified": result.verified,
                     "tokens": len(one.ids),
                     **rollout_columns(exercise, text, result),
+                    "context": label,
                 }
             )
     return rows
 
 
-def _uniforms(recipe: Recipe, exercise: Exercise) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _gold(model: Transformer, tokenizer: Tokenizer, recipe: Recipe) -> pa.Table:
+    """The negative log-likelihood of every test problem's gold solution."""
+    rows = []
+    for op in recipe.evaluation.ops:
+        for exercise, label in zip(test_problems(recipe, op), context_labels(recipe), strict=True):
+            ids = [*tokenizer.encode(exercise.completion), tokenizer.eos_id]
+            logprobs_N = completion_logprobs(model, tokenizer.encode(exercise.prompt), ids)
+            nll = -float(logprobs_N.double().sum())
+            rows.append({"op": op, "context": label, "problem_id": exercise.problem_id, "tokens": len(ids), "nll": nll})
+    return pa.Table.from_pylist(rows, schema=GOLD_SCHEMA)
+
+
+def _uniforms(recipe: Recipe, exercise: Exercise, context: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The random numbers of one problem's completions, a stream of its own."""
     settings = recipe.evaluation
-    key = stream_seed(recipe.seed, "evaluate", exercise.context, exercise.problem_id)
+    key = stream_seed(recipe.seed, "evaluate", context, exercise.problem_id)
     return np.random.Generator(np.random.Philox(key=key)).random((settings.samples, settings.max_new_tokens))
 
 
@@ -206,16 +243,39 @@ def read_rollouts(folder: StageFolder) -> pd.DataFrame:
     Raises:
         RunError: the evaluation is incomplete or damaged.
     """
+    parts = [
+        pq.read_table(file).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+        for file in _evaluated_files(folder)
+        if file.name != GOLD
+    ]
+    return _named(folder, pd.concat(parts, ignore_index=True))
+
+
+def read_gold(folder: StageFolder) -> pd.DataFrame:
+    """What the stage makes of the gold solutions (the columns of `GOLD_SCHEMA`), checked, with its stage and seed.
+
+    Raises:
+        RunError: the evaluation is incomplete or damaged.
+    """
+    files = [file for file in _evaluated_files(folder) if file.name == GOLD]
+    return _named(folder, pq.read_table(files[0]).to_pandas())
+
+
+def _evaluated_files(folder: StageFolder) -> list[Path]:
+    """The files of an evaluation, all of them as they were written."""
     if not folder.is_evaluated:
         raise RunError(f"{folder.evaluation} is not complete: run the recipe, or `gsm-lab evaluate`.")
     _check_same_weights(folder)
-    parts = []
+    files = []
     for name, checksum in folder.evaluated().items():
         file = folder.evaluation / name
         if not file.is_file() or sha256_of(file) != checksum:
             raise RunError(f"{file} is missing or has changed: remove {folder.evaluation} and evaluate again.")
-        parts.append(pq.read_table(file).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get))
-    table: pd.DataFrame = pd.concat(parts, ignore_index=True)
+        files.append(file)
+    return files
+
+
+def _named(folder: StageFolder, table: pd.DataFrame) -> pd.DataFrame:
     table.insert(0, "stage", folder.recipe.stages[folder.number].name)
     table.insert(1, "seed", folder.recipe.seed)
     return table

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -137,9 +140,30 @@ class Experiment(Frozen):
 def load_experiment(place: str | Path) -> Experiment:
     """The experiment in a folder, given by its path or by its name below `experiments/`.
 
+    `edge_of_competence@micro` is the experiment at another scale, if its recipes.py defines `experiment(scale)`.
+
     Raises:
         RecipeError: there is no such folder, or it defines no valid experiment.
     """
+    name, at, scale = str(place).partition("@")
+    module, file = _load_module(name)
+    if at:
+        make = getattr(module, "experiment", None)
+        if not callable(make):
+            raise RecipeError(
+                f"{file} defines no experiment(scale), so there is no {str(place)!r}: leave out @{scale}."
+            )
+        with _errors_of(file):
+            experiment = make(scale)
+    else:
+        experiment = getattr(module, "EXPERIMENT", None)
+    if not isinstance(experiment, Experiment):
+        raise RecipeError(f"{file} defines no EXPERIMENT: give the name EXPERIMENT to a gsm_lab.study.Experiment.")
+    return experiment
+
+
+def _load_module(place: str) -> tuple[ModuleType, Path]:
+    """The module of an experiment's recipes, and its file."""
     folder = Path(place)
     if not (folder / "recipes.py").is_file():
         folder = Path("experiments") / place
@@ -156,14 +180,18 @@ def load_experiment(place: str | Path) -> Experiment:
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
-    try:
+    with _errors_of(file):
         specification.loader.exec_module(module)
-    except Exception as error:  # whatever a file of the user's own does wrong
+    return module, file
+
+
+@contextmanager
+def _errors_of(file: Path) -> Iterator[None]:
+    """Whatever a file of the user's own does wrong becomes an error that names the file."""
+    try:
+        yield
+    except Exception as error:
         raise RecipeError(f"{file} defines no valid recipes ({type(error).__name__}): {error}") from error
-    experiment = getattr(module, "EXPERIMENT", None)
-    if not isinstance(experiment, Experiment):
-        raise RecipeError(f"{file} defines no EXPERIMENT: give the name EXPERIMENT to a gsm_lab.study.Experiment.")
-    return experiment
 
 
 def load_recipe(place: str) -> Recipe:

@@ -169,6 +169,7 @@ def moving_source_of(recipe: Recipe, number: int) -> MovingSource:
     assert isinstance(stage, Reinforce)
     seed = stream_seed(recipe.seed, "stage", number, "moving edge")
     sources = {}
+    assert isinstance(stage.blend, Blend)
     for op in stage.blend.ops:
         blend = Blend(ops={op: 1.0}, contexts=stage.blend.contexts)
         sources[op] = ExerciseSource(mixture_of(recipe.task, blend), "rl", stream_seed(seed, op))

@@ -18,7 +18,7 @@ from gsm_lab.study.moving_edge import History, moving_source_of
 from gsm_lab.study.options import QUIET, RunOptions
 from gsm_lab.study.preflight import lines_of, preflight
 from gsm_lab.study.ranks import by_first, held
-from gsm_lab.study.recipe import Reinforce, Supervised
+from gsm_lab.study.recipe import Blend, Reinforce, Supervised
 from gsm_lab.study.rewarding import Posed, reward_of
 from gsm_lab.study.runs import StageFolder, clear_remnants
 from gsm_lab.study.settings import fit_settings_of, jumps_of, reinforce_settings_of, shape_of
@@ -132,6 +132,7 @@ def _prompts_at(
     """The prompts of each step; every step has new problems."""
     if stage.moving is None:
         return lambda step: prompts_of(stage, source, tokenizer, step)
+    assert isinstance(stage.blend, Blend)
     moving = moving_source_of(folder.recipe, folder.number)
     states = History(stage.moving, stage.blend, folder.path / "rollouts")
 

@@ -45,7 +45,8 @@ class Task(Frozen):
     """
 
     contexts: tuple[str, ...] = ("zoo",)
-    """All contexts that any stage or evaluation uses: the tokenizer knows their words."""
+    """All contexts that any stage or evaluation uses: the tokenizer knows their words. "school" speaks in the task's
+    frames, "school:chinese" in frames of its own."""
     frames: str = "terse"
     mode: Literal["forward", "reverse"] = "forward"
     depth: Span | None = None
@@ -90,13 +91,19 @@ class Task(Frozen):
         """How this task's problems are told and solved."""
         return Style(**self.model_dump(include={field.name for field in fields(Style)}))
 
+    def template(self, context: str) -> tuple[str, str]:
+        """The context and the frames of a name in `contexts`."""
+        nouns, _, frames = context.partition(":")
+        return nouns, frames or self.frames
+
     def files(self) -> dict[str, str]:
         """SHA-256 of every context or frames that is given as a file: another content makes another recipe.
 
         Raises:
             RecipeError: there is no such file.
         """
-        paths = [name for name in (*self.contexts, self.frames) if name.endswith(".toml")]
+        names = dict.fromkeys([name for context in self.contexts for name in self.template(context)] + [self.frames])
+        paths = [name for name in names if name.endswith(".toml")]
         try:
             return {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths}
         except OSError as error:
@@ -123,6 +130,35 @@ class Blend(Frozen):
                     f"(leave out what shall not occur)."
                 )
         return self
+
+
+class Mixed(Frozen):
+    """Blends side by side, each with its share: where an op's share is not the same in every context."""
+
+    parts: tuple[tuple[float, Blend], ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> Self:
+        shares = [share for share, _ in self.parts]
+        if not math.isclose(sum(shares), 1, rel_tol=0, abs_tol=1e-9) or min(shares) <= 0:
+            raise ValueError(f"the shares of the parts {shares} sum to {sum(shares):.6g}: give shares above 0 to 1.")
+        if len({blend.unit for _, blend in self.parts}) > 1:
+            raise ValueError("the parts count in different units: give all the same.")
+        return self
+
+    @property
+    def unit(self) -> Literal["problems", "tokens"]:
+        """What all shares are shares of."""
+        return self.parts[0][1].unit
+
+    @property
+    def contexts(self) -> dict[str, float]:
+        """Share of each context."""
+        shares: dict[str, float] = {}
+        for share, blend in self.parts:
+            for context, own in blend.contexts.items():
+                shares[context] = shares.get(context, 0) + share * own
+        return shares
 
 
 def uniform(low: int, high: int, contexts: tuple[str, ...] = ("zoo",), unit: str = "problems") -> Blend:
@@ -191,7 +227,7 @@ class Supervised(Frozen):
     name: str
     """What figures call the stage: "base", "mid-trained"."""
     split: Literal["pretrain", "midtrain"] = "pretrain"
-    blend: Blend
+    blend: Blend | Mixed
     curriculum: tuple[Phase, ...] = ()
     """What comes before `blend`, in this order."""
     steps: int = Field(ge=1)
@@ -224,7 +260,7 @@ class Reinforce(Frozen):
 
     kind: Literal["reinforce"] = "reinforce"
     name: str
-    blend: Blend
+    blend: Blend | Mixed
     steps: int = Field(ge=1)
     """Batches of rollouts."""
     prompts_per_step: int = Field(ge=1)
@@ -245,6 +281,8 @@ class Reinforce(Frozen):
     noise: rewards.Noise | None = None
     """How the verifier of the training errs; what is reported as verified is true."""
     normaliser: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
+    credit: Literal["group", "none"] = "group"
+    """What a reward is held against: the mean of its group; or nothing, which is rejection sampling."""
     divide_by_std: bool = False
     clip_low: float = Field(0.2, gt=0)
     clip_high: float = Field(0.28, gt=0)
@@ -259,6 +297,8 @@ class Reinforce(Frozen):
 
     @model_validator(mode="after")
     def _whole_prompts_move(self) -> Self:
+        if self.moving is not None and isinstance(self.blend, Mixed):
+            raise ValueError("the blend of a moving edge has parts: give one blend, whose ops are the same everywhere.")
         if self.moving is not None and self.blend.unit != "problems":
             raise ValueError('the blend of a moving edge is in tokens: give unit="problems"; it moves whole prompts.')
         return self
@@ -293,7 +333,9 @@ class Reinforce(Frozen):
         """What can change weights: settings of the reward only where they do something, and none of preflight's."""
         of_reward = {"alpha", "reward_terms", "reward_bounds", "noise"}
         of_preflight = {"refuse_constant_reward", "most_truncated"}
-        value = self.model_dump(mode="json", exclude={"name", "moving", *of_reward, *of_preflight})
+        value = self.model_dump(mode="json", exclude={"name", "moving", "credit", *of_reward, *of_preflight})
+        if self.credit != "group":
+            value["credit"] = self.credit
         if self.moving is not None:
             value["moving"] = asdict(self.moving)
         if rewards.REWARDS[self.reward].uses_alpha:
@@ -328,7 +370,7 @@ class Evaluation(Frozen):
     @property
     def id(self) -> str:
         """Ten hexadecimal digits that name these settings, as this instrument carries them out."""
-        return _hash({"instrument": INSTRUMENT, **self.model_dump(mode="json")})
+        return _hash({"instrument": INSTRUMENT, "format": 2, **self.model_dump(mode="json")})
 
 
 class Recipe(Frozen):
@@ -349,7 +391,7 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _contexts_are_known(self) -> Self:
-        blends = [stage.blend for stage in self.stages]
+        blends: list[Blend | Mixed] = [stage.blend for stage in self.stages]
         blends += [phase.blend for stage in self.stages if isinstance(stage, Supervised) for phase in stage.curriculum]
         used = {context for blend in blends for context in blend.contexts} | {*self.evaluation.contexts}
         if not used <= {*self.task.contexts}:

@@ -49,6 +49,7 @@ def reinforce_settings_of(
         optimizer=_optimizer_settings(stage.optimization),
         schedule=_schedule(stage.optimization),
         updates_per_rollout=stage.updates_per_rollout,
+        credit=stage.credit,
         divide_by_std=stage.divide_by_std,
         normaliser=stage.normaliser,
         clip_low=stage.clip_low,

@@ -12,24 +12,26 @@ from dataclasses import dataclass
 from gsm_lab.data import ExerciseSource, Mixture, Slice, Tokenizer
 from gsm_lab.problems import MOST_OP, Exercise, load_template
 from gsm_lab.seeds import stream_seed
-from gsm_lab.study.recipe import Blend, Recipe, Span, Supervised, Task
+from gsm_lab.study.recipe import Blend, Mixed, Recipe, Span, Supervised, Task
 
 
 def tokenizer_of(task: Task) -> Tokenizer:
     """The closed vocabulary of all of a task's contexts, with all the places that its problems may speak of."""
     places = task.places or task.spec(op=MOST_OP).num_places
     return Tokenizer.for_templates(
-        [load_template(context, task.frames).limited(places, task.items) for context in task.contexts]
+        [load_template(*task.template(context)).limited(places, task.items) for context in task.contexts]
     )
 
 
-def mixture_of(task: Task, blend: Blend, facts: Span | None = None) -> Mixture:
-    """The slices of a blend: every op in every context."""
+def mixture_of(task: Task, blend: Blend | Mixed, facts: Span | None = None) -> Mixture:
+    """The slices of a blend: every op in every context, part by part."""
+    parts = blend.parts if isinstance(blend, Mixed) else ((1.0, blend),)
     return Mixture(
         tuple(
-            Slice(task.spec(op, facts), context, task.frames, op_share * context_share, task.style)
-            for op, op_share in sorted(blend.ops.items())
-            for context, context_share in sorted(blend.contexts.items())
+            Slice(task.spec(op, facts), *task.template(context), share * op_share * context_share, task.style)
+            for share, part in parts
+            for op, op_share in sorted(part.ops.items())
+            for context, context_share in sorted(part.contexts.items())
         ),
         blend.unit,
     )

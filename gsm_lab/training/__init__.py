@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from gsm_lab.training.memory import TrainingMemory, suggested_micro_batch_rows, training_memory
     from gsm_lab.training.optimizer import Optimizer, OptimizerSettings
+    from gsm_lab.training.policy import completion_logprobs
     from gsm_lab.training.precision import Precision
     from gsm_lab.training.reinforce_settings import ReinforceSettings
     from gsm_lab.training.reinforcement import PromptsAt, ReinforceSummary, reinforce

@@ -40,7 +40,9 @@ class Update:
 
 
 def advantages_of(rollouts: Sequence[Rollout], settings: ReinforceSettings) -> list[float]:
-    """How much better each rollout did than its group; see `group_advantages`."""
+    """How much better each rollout did than its group, see `group_advantages`; or, without groups, its reward."""
+    if settings.credit == "none":
+        return [one.scored.reward for one in rollouts]
     rewards_R = torch.tensor([one.scored.reward for one in rollouts], dtype=torch.float64)
     groups_R = torch.tensor([one.group for one in rollouts])
     advantages_R = group_advantages(rewards_R, groups_R, divide_by_std=settings.divide_by_std)

@@ -17,6 +17,8 @@ from gsm_lab.model import kernels
 
 Normaliser = Literal["token_mean", "sequence_mean", "constant"]
 NORMALISERS: tuple[Normaliser, ...] = ("token_mean", "sequence_mean", "constant")
+Credit = Literal["group", "none"]
+CREDITS: tuple[Credit, ...] = ("group", "none")
 STD_EPSILON = 1e-6
 """Added to the standard deviation of a group, as verl does (TRL: 1e-4, open-instruct: 1e-8)."""
 

@@ -182,6 +182,13 @@ def reference_logprobs(reference: Transformer, micros: Sequence[MicroBatch], tem
         return [token_logprobs(sampled_logits(reference, micro), micro.ids_N, temperature) for micro in micros]
 
 
+def completion_logprobs(model: Transformer, prompt: Sequence[int], completion: Sequence[int]) -> Tensor:
+    """The log-probability that a model gives each token of a completion, after the prompt: (N,), no gradient."""
+    one = Trajectory(tuple(prompt), tuple(completion), (0.0,) * len(completion), advantage=0.0, weight=0.0)
+    micros = micro_batches([one], max_tokens=1, device=model.device)
+    return reference_logprobs(model, micros, temperature=1.0)[0]
+
+
 def accumulate_policy_gradient(
     model: Transformer,
     micros: Sequence[MicroBatch],

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gsm_lab.errors import TrainingError
-from gsm_lab.training.losses import NORMALISERS, Normaliser
+from gsm_lab.training.losses import CREDITS, NORMALISERS, Credit, Normaliser
 from gsm_lab.training.optimizer import OptimizerSettings
 from gsm_lab.training.schedule import Schedule
 
@@ -40,6 +40,10 @@ class ReinforceSettings:
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="constant", warmup_steps=5))
     updates_per_rollout: int = 1
     """Optimiser steps on each batch of rollouts; above 1 the clip begins to matter."""
+    credit: Credit = "group"
+    """What a rollout's reward is held against: "group", the mean of its group; "none", nothing. With rewards of 0 and 1
+    "none" is rejection sampling: what was accepted is made likelier, as in supervised training, and what was not is
+    left out (RAFT, arXiv:2304.06767; beside GRPO: arXiv:2504.11343)."""
     divide_by_std: bool = False
     """Whether advantages are divided by their group's standard deviation."""
     normaliser: Normaliser = "token_mean"
@@ -77,6 +81,10 @@ class ReinforceSettings:
                 raise TrainingError(f"{name} is {getattr(self, name)}: give a finite number above 0.")
         if not 0 <= self.kl_coefficient < float("inf"):
             raise TrainingError(f"kl_coefficient is {self.kl_coefficient}: give 0 or a finite number above.")
+        if self.credit not in CREDITS:
+            raise TrainingError(f"credit is {self.credit!r}: choose one of {', '.join(CREDITS)}.")
+        if self.credit == "none" and self.divide_by_std:
+            raise TrainingError('credit is "none" and divide_by_std is set: without a group there is no deviation.')
         if self.normaliser not in NORMALISERS:
             raise TrainingError(f"normaliser is {self.normaliser!r}: choose one of {', '.join(NORMALISERS)}.")
 
