@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Recipe,
         Reinforce,
         Scale,
+        Stage,
         Supervised,
         Task,
         joined,
