@@ -5,6 +5,7 @@ README.md holds the question, the cost, the prediction made before the run and w
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 from gsm_lab.study import SEEDS, Axis, Blend, Claim, Experiment, Mixed, Recipe, Seeds, Study, study_at, uniform
 
@@ -14,12 +15,14 @@ FIRST = ("zoo", "festival")
 """What pretraining is about."""
 HERE = "experiments/context_exposure"
 SECOND = {
-    "nouns": "school",
-    "frames": f"school:{HERE}/turned.toml",
-    "language": f"school:{HERE}/terse_chinese.toml",
+    "terse": {
+        "nouns": "school",
+        "frames": f"school:{HERE}/turned.toml",
+        "language": f"school:{HERE}/terse_chinese.toml",
+    },
+    "english": {"nouns": "school", "frames": "school:paraphrase", "language": "school:chinese"},
 }
-"""The second context, by its distance: other nouns; other frames, too; another language."""
-LABELS = {"nouns": "school", "frames": "school:turned", "language": "school:terse_chinese"}
+"""The second context for each scale's frames, by its distance: other nouns; other frames, too; another language."""
 SHARES = {"nouns": (0.001, 0.01, 0.1), "frames": (0.01, 0.1), "language": (0.01, 0.1)}
 SIMPLE, ATOM = 2, 1
 """The op of the second context's problems in pretraining; and in the atomic variant."""
@@ -40,14 +43,14 @@ def after_rl(name: str) -> str:
 def recipes(study: Study, seed: int) -> tuple[Recipe, ...]:
     """For each distance and share a base with so much of the second context, then RL on both contexts alike."""
     low, high = study.bands["op 2"][0], study.bands["deeper"][1]
-    first = uniform(low, high, contexts=FIRST)
+    first, seconds = uniform(low, high, contexts=FIRST), SECOND[study.task.frames]
 
     def base(name: str, distance: str, share: float, op: int = SIMPLE) -> tuple[str, Blend | Mixed]:
-        second = Blend(ops={op: 1.0}, contexts={SECOND[distance]: 1.0})
+        second = Blend(ops={op: 1.0}, contexts={seconds[distance]: 1.0})
         return f"base, {name}", Mixed(parts=((1 - share, first), (share, second)))
 
     def recipe(name: str, distance: str, pretrained: tuple[str, Blend | Mixed]) -> Recipe:
-        both = Mixed(parts=((0.5, first), (0.5, uniform(low, high, contexts=(SECOND[distance],)))))
+        both = Mixed(parts=((0.5, first), (0.5, uniform(low, high, contexts=(seconds[distance],)))))
         stages = (
             study.pretrain.model_copy(update={"name": pretrained[0], "blend": pretrained[1]}),
             study.arm(after_rl(name), both),
@@ -64,10 +67,19 @@ def recipes(study: Study, seed: int) -> tuple[Recipe, ...]:
     return tuple(found)
 
 
-def claims(most: int) -> tuple[Claim, ...]:
+def labels(study: Study) -> dict[str, str]:
+    """What tables call the second context, by its distance."""
+    found = {}
+    for distance, context in SECOND[study.task.frames].items():
+        nouns, colon, frames = context.partition(":")
+        found[distance] = f"{nouns}{colon}{Path(frames).stem}"
+    return found
+
+
+def claims(study: Study) -> tuple[Claim, ...]:
     """What the reference claims of other nouns, and what we expect of larger distances."""
-    found = []
-    for distance, label in LABELS.items():
+    found, called, most = [], labels(study), study.evaluation.samples
+    for distance, label in called.items():
         source = PAPER if distance == "nouns" else OURS
         seen = [exposure(distance, share) for share in (0.01, 0.1)]
         found += [
@@ -95,7 +107,7 @@ def claims(most: int) -> tuple[Claim, ...]:
             name="a threshold below 1%",
             text="Ten times less than 1 % is far too little.",
             source=PAPER, stage=after_rl(exposure("nouns", 0.01)), baseline=after_rl(exposure("nouns", 0.001)),
-            band="deeper", context="school", k=most, smallest=0.3,
+            band="deeper", context=called["nouns"], k=most, smallest=0.3,
         )
     )  # fmt: skip
     found.append(
@@ -103,7 +115,7 @@ def claims(most: int) -> tuple[Claim, ...]:
             name="atoms are not enough",
             text="With atoms (single steps) in place of simple problems RL reaches less.",
             source=OURS, stage=after_rl(ATOMS), baseline=after_rl(exposure("nouns", 0.01)), band="deeper",
-            context="school", k=most, expects="loss", smallest=0.05,
+            context=called["nouns"], k=most, expects="loss", smallest=0.05,
         )
     )  # fmt: skip
     return tuple(found)
@@ -122,7 +134,7 @@ def experiment(scale: str = "nano", seeds: Seeds = SEEDS) -> Experiment:
                 | {f"{s:.1%}": after_rl(exposure(distance, s)) for s in SHARES[distance]},
             },
         )
-        for distance, label in LABELS.items()
+        for distance, label in labels(study).items()
     ]
     return Experiment(
         name=study.named("context_exposure"),
@@ -130,7 +142,7 @@ def experiment(scale: str = "nano", seeds: Seeds = SEEDS) -> Experiment:
         recipes=tuple(recipe for seed in seeds for recipe in recipes(study, seed)),
         bands=study.bands,
         baseline=NONE,
-        claims=claims(study.evaluation.samples),
+        claims=claims(study),
         axes=tuple(axes),
     )
 
@@ -141,13 +153,13 @@ def _study_of(scale: str) -> Study:
     At nano it is easier and shorter, because there are many arms: op 2 to 4 in pretraining, 1,000 steps, 30 of RL.
     """
     study = study_at(scale)
-    is_nano = scale == "nano"
+    is_nano, seconds = scale == "nano", SECOND[study.task.frames].values()
     deeper, edge = ((3, 4), (5, 6)) if is_nano else ((3, study.bands["ID"][1]), study.bands["edge"])
     longest = max(256, study.evaluation.max_new_tokens)  # Chinese names are several tokens long
     return replace(
         study,
         bands={"op 2": (2, 2), "deeper": deeper, "edge": edge},
-        task=study.task.model_copy(update={"contexts": (*FIRST, *SECOND.values())}),
+        task=study.task.model_copy(update={"contexts": (*FIRST, *seconds)}),
         pretrain=study.pretrain.model_copy(update={"steps": 1000} if is_nano else {}),
         reinforce=study.reinforce.model_copy(
             update={"max_new_tokens": longest, "refuse_constant_reward": False} | ({"steps": 30} if is_nano else {})
@@ -155,7 +167,7 @@ def _study_of(scale: str) -> Study:
         evaluation=study.evaluation.model_copy(
             update={
                 "ops": tuple(op for op in study.evaluation.ops if op <= edge[1]),
-                "contexts": ("zoo", *SECOND.values()),
+                "contexts": ("zoo", *seconds),
                 "max_new_tokens": longest,
             }
         ),

@@ -38,17 +38,17 @@ def recipes(study: Study, seed: int) -> tuple[Recipe, ...]:
     """
     edge = study.blend("edge")
     everything = uniform(study.bands["ID"][0], study.bands["hard"][1], contexts=study.task.contexts)
-    arms = (
-        study.arm(RL_ID, study.blend("ID")),
-        study.arm(RL_EDGE, edge),
-        study.arm(RL_MIXED, study.blend("ID", "edge")),
-        study.arm(RL_HARD, study.blend("hard"), refuse_constant_reward=False),
-        study.arm(RL_MOVING, everything, moving=MovingEdge(), refuse_constant_reward=False),
-        study.arm(REJECTION, edge, credit="none"),
-        study.supervised(SFT, edge, steps=max(1, study.midtrain.steps // 2)),
-    )
+    arms = {
+        "rl-id": study.arm(RL_ID, study.blend("ID")),
+        "rl-edge": study.arm(RL_EDGE, edge),
+        "rl-mixed": study.arm(RL_MIXED, study.blend("ID", "edge")),
+        "rl-hard": study.arm(RL_HARD, study.blend("hard"), refuse_constant_reward=False),
+        "rl-moving": study.arm(RL_MOVING, everything, moving=MovingEdge(), refuse_constant_reward=False),
+        "rejection": study.arm(REJECTION, edge, credit="none"),
+        "gold": study.supervised(SFT, edge, steps=max(1, study.midtrain.steps // 2)),
+    }
     return (
-        *(study.recipe(arm.name.replace(" ", "-"), seed, study.pretrain, arm) for arm in arms),
+        *(study.recipe(name, seed, study.pretrain, stage) for name, stage in arms.items()),
         study.recipe("mid-rl-edge", seed, study.pretrain, study.midtrain, study.arm(MID_RL_EDGE, edge)),
     )
 

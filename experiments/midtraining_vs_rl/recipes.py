@@ -27,6 +27,7 @@ PAPER = "arXiv 2512.07783, section 5 and figures 6 and 18"
 BY_FORMULA, BY_FLOPS = "by formula", "by FLOPs"
 FLOPS_AT_NANO = Exchange("flops", midtrain_step=3.01e9, reinforce_step=1.40e10)
 """Measured: `gsm-lab ledger edge_of_competence`, a step of `mid-trained`, and a quarter of one of `RL on the edge`."""
+NANO = ("nano", "nano-wide")
 SHORT = {"mid-training only": "mid only", "reinforcement only": "RL only"} | {
     f"{weight} reinforcement": f"{weight} RL" for weight in ("light", "medium", "heavy")
 }
@@ -41,7 +42,7 @@ def counted(scale: str, study: Study) -> dict[str, tuple[Exchange, float]]:
     """
     formula = reference_exchange_of(study.midtrain, study.reinforce, study.pretrain.row_length)
     whole = study.pretrain.steps
-    small, large = (800, 2400) if scale == "nano" else (whole // 10, whole // 2)
+    small, large = (800, 2400) if scale in NANO else (whole // 10, whole // 2)
     found = {
         f"{small} {BY_FORMULA}": (formula, small * formula.midtrain_step),
         f"{large} {BY_FORMULA}": (formula, large * formula.midtrain_step),
@@ -114,7 +115,7 @@ def _study_of(scale: str) -> Study:
     """
     study = study_at(scale)
     blend = joined((0.2, study.blend("ID")), (0.8, study.blend("edge")))
-    fewer = {"prompts_per_step": 16, "samples_per_prompt": 8} if scale == "nano" else {}
+    fewer = {"prompts_per_step": 16, "samples_per_prompt": 8} if scale in NANO else {}
     return replace(
         study,
         bands=study.bands | ({"hard": (8, 9)} if scale == "nano" else {}),

@@ -83,7 +83,7 @@ class Tables:
 class Plan:
     """How much of everything is measured."""
 
-    study: str = "nano"
+    study: str = "nano-wide"
     rounds: int = 5
     teaching_steps: int = 400
     """Training steps of the smallest model, whose texts all sizes write."""

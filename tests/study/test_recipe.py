@@ -13,6 +13,7 @@ from gsm_lab.study import (
     Blend,
     Evaluation,
     Experiment,
+    Mixed,
     Optimization,
     Phase,
     Recipe,
@@ -23,6 +24,7 @@ from gsm_lab.study import (
     joined,
     load_experiment,
     load_recipe,
+    mixture_of,
     uniform,
 )
 
@@ -67,7 +69,7 @@ def test_the_identity_of_a_recipe_is_pinned():
     # Another number here means that every run on every disk is foreign from now on. If that is meant (a new field that
     # changes weights, a new INSTRUMENT), renew both with: print(RECIPE.stage_id(0), RECIPE.id, RECIPE.evaluation.id)
     assert (RECIPE.stage_id(0), RECIPE.id) == ("4a90e99b62326169", "fc87d2a11e25684e")
-    assert RECIPE.evaluation.id == "e99f4962e0"
+    assert RECIPE.evaluation.id == "c41373a108"
 
 
 CHANGES_WEIGHTS = {
@@ -139,6 +141,7 @@ CHANGES_WEIGHTS = {
     "stages.1.reward_bounds": (-1.0, 1.0),
     "stages.1.noise": {"false_positives": 0.1},
     "stages.1.normaliser": "constant",
+    "stages.1.credit": "none",
     "stages.1.divide_by_std": True,
     "stages.1.clip_low": 0.1,
     "stages.1.clip_high": 0.3,
@@ -448,6 +451,62 @@ def test_uniform_gives_every_op_and_context_the_same_share():
 
 def test_joined_blends_keep_their_shares():
     assert joined((0.2, uniform(2, 3)), (0.8, uniform(3, 4))).ops == pytest.approx({2: 0.1, 3: 0.5, 4: 0.4})
+
+
+def test_parts_may_have_other_ops_in_other_contexts():
+    mixed = Mixed(parts=((0.75, uniform(2, 3)), (0.25, uniform(4, 4, contexts=("school",)))))
+    assert mixed.contexts == {"zoo": 0.75, "school": 0.25}
+    slices = mixture_of(RECIPE.task, mixed).slices
+    found = {(piece.context, piece.spec.op): piece.weight for piece in slices}
+    assert found == pytest.approx({("zoo", 2): 0.375, ("zoo", 3): 0.375, ("school", 4): 0.25})
+    stage = BASE.model_copy(update={"blend": mixed})
+    assert Recipe.model_validate_json(RECIPE.model_copy(update={"stages": (stage,)}).model_dump_json()).stages == (
+        stage,
+    )
+
+
+def test_one_part_is_not_another_identity_only():
+    """A blend as the only part is told apart, but gives the same slices: no recipe is renamed without a reason."""
+    whole = Mixed(parts=((1.0, BASE.blend),))
+    assert mixture_of(RECIPE.task, whole) == mixture_of(RECIPE.task, BASE.blend)
+
+
+@pytest.mark.parametrize(
+    ("parts", "complaint"),
+    [
+        (((0.5, uniform(2, 3)), (0.4, uniform(4, 4))), r"sum to 0\.9"),
+        (((1.0, uniform(2, 3)), (0.0, uniform(4, 4))), "above 0"),
+        (((0.5, uniform(2, 3)), (0.5, uniform(4, 4, unit="tokens"))), "different units"),
+        ((), "at least 1"),
+    ],
+)
+def test_parts_that_make_no_sense_are_refused(parts, complaint):
+    with pytest.raises(ValidationError, match=complaint):
+        Mixed(parts=parts)
+
+
+def test_an_edge_does_not_move_in_parts():
+    mixed = Mixed(parts=((0.5, uniform(2, 3)), (0.5, uniform(4, 4))))
+    with pytest.raises(ValidationError, match="the blend of a moving edge has parts"):
+        Reinforce.model_validate({**dict(RL), "blend": mixed, "moving": {"explore": 0.3}})
+
+
+def test_a_context_may_bring_its_own_frames():
+    task = Task(contexts=("zoo", "school:english"), frames="terse")
+    assert task.template("zoo") == ("zoo", "terse")
+    assert task.template("school:english") == ("school", "english")
+    slices = mixture_of(task, uniform(2, 2, contexts=task.contexts)).slices
+    assert {(piece.context, piece.frames) for piece in slices} == {("zoo", "terse"), ("school", "english")}
+
+
+def test_the_content_of_a_contexts_frames_is_part_of_the_identity(tmp_path):
+    frames = tmp_path / "own.toml"
+    frames.write_text("one")
+    task = Task(contexts=("zoo", f"school:{frames}"), frames="terse")
+    before = task.files()
+    frames.write_text("two")
+    assert [*before] == [str(frames)] == [*task.files()]
+    assert before != task.files()
 
 
 def test_blends_of_other_contexts_are_not_joined():

@@ -84,6 +84,30 @@ def test_the_turned_reward_falls(tmp_path, tiny_model):
     assert np.mean([line["verified_share"] for line in lines[-3:]]) < 0.05
 
 
+def test_rejection_sampling_is_supervised_training_on_what_was_accepted(tmp_path, tiny_model):
+    """Without a baseline the gradient is that of the accepted completions' log-likelihood, over all sampled tokens."""
+    _, lines = run(tiny_model(), tmp_path, sevens, steps=1, group_size=16, credit="none")
+    table = pq.read_table(rollouts_path(tmp_path / "rollouts", 0)).to_pandas()
+    accepted = table[table["reward"] == 1.0]
+    assert 0 < len(accepted) < len(table)
+    assert (table["advantage"] == table["reward"]).all()
+    model, total = tiny_model(), 0.0
+    for row in accepted.itertuples():
+        prompt, ids = torch.tensor([int(row.prompt.removeprefix("repeat-")), 5]), torch.tensor(row.ids)
+        both = torch.cat([prompt, ids])[None]
+        hidden_TD = model.hidden(both, torch.arange(both.shape[1])[None])[0]
+        logprobs_TV = torch.log_softmax(model.head(hidden_TD[len(prompt) - 1 : -1]), dim=-1)
+        total = total - logprobs_TV.gather(1, ids[:, None]).sum()
+    (total / table["ids"].map(len).sum()).backward()
+    norm = torch.stack([one.grad.norm() for one in model.parameters() if one.grad is not None]).norm()
+    assert lines[0]["gradient_norm"] == pytest.approx(float(norm), rel=1e-4)
+
+
+def test_rejection_sampling_makes_what_is_accepted_likelier(tmp_path, tiny_model):
+    _, lines = run(tiny_model(), tmp_path, sevens, steps=36, group_size=16, save_every=50, credit="none")
+    assert np.mean([line["verified_share"] for line in lines[-3:]]) > 0.9
+
+
 def test_metrics_say_what_happened(tmp_path, tiny_model):
     _, lines = run(tiny_model(), tmp_path, group_size=16)
     written = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -242,6 +266,8 @@ def test_a_step_without_prompts_is_refused(tmp_path, tiny_model):
         {"temperature": 0.0},
         {"updates_per_rollout": 0},
         {"normaliser": "mean"},
+        {"credit": "mine"},
+        {"credit": "none", "divide_by_std": True},
         {"kl_coefficient": -1.0},
         {"clip_low": math.nan},
     ],
