@@ -60,6 +60,14 @@ def claims() -> tuple[Claim, ...]:
         text="Paid for the answer alone, more solutions are right by wrong steps than when the steps count.",
         source=ours, stage=OUTCOME, baseline=STRICT, band="edge", metric="share lucky", k=None, smallest=0.01,
     )  # fmt: skip
+    structure = [
+        Claim(
+            name=f"{name} makes fewer errors of structure",
+            text=f"A reward that looks at the steps ({name}) lowers structural errors on the edge.",
+            source=PAPER, stage=name, baseline=OUTCOME, band="edge", metric="structural errors", k=None, expects="loss",
+        )
+        for name in (MIX_2, STRICT)
+    ]  # fmt: skip
     noisy = [
         Claim(
             name=f"{name} cost nothing",
@@ -68,7 +76,7 @@ def claims() -> tuple[Claim, ...]:
         )
         for name in (passes_wrong(0.1), fails_right(0.1))
     ]  # fmt: skip
-    return (*process, lucky, *noisy)
+    return (*process, *structure, lucky, *noisy)
 
 
 def experiment(scale: str = "nano", seeds: Seeds = SEEDS) -> Experiment:

@@ -28,6 +28,8 @@ MAJ = "maj@k"
 """The most frequent answer right."""
 PROCESS = "process accuracy"
 """Mean share of needed quantities worked out rightly."""
+STRUCTURAL = "structural errors"
+"""Share of samples whose first error is one of structure, not of sums; only where a table has that column."""
 SHARES = tuple(f"share {verdict}" for verdict in VERDICTS)
 """Share of samples with each verdict."""
 
@@ -92,6 +94,8 @@ def score_problems(rollouts: pd.DataFrame, ks: Sequence[int] | None = None) -> S
     columns[PROCESS, None] = np.bincount(item_of_row, weights=process) / samples_I
     for share, verdict in zip(SHARES, VERDICTS, strict=True):
         columns[share, None] = count(rollouts["verdict"] == verdict) / samples_I
+    if STRUCTURAL in rollouts.columns:
+        columns[STRUCTURAL, None] = count(rollouts[STRUCTURAL]) / samples_I
     return Scores(items, samples_I, tuple(columns), np.column_stack(list(columns.values())))
 
 

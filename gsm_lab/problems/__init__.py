@@ -20,7 +20,7 @@ from gsm_lab.problems.render import render
 from gsm_lab.problems.spec import MOST_OP, ProblemSpec
 from gsm_lab.problems.style import Style
 from gsm_lab.problems.template import DISTANCES, Template, known_contexts, known_frames, load_template, read_template
-from gsm_lab.problems.verdicts import ERRORS, Examination, Finding, Grade, Mark, Verdict
+from gsm_lab.problems.verdicts import ERRORS, Examination, Finding, Grade, Mark, Verdict, is_structural
 from gsm_lab.problems.vocabulary import faults
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "grade",
     "identities",
     "identity_at",
+    "is_structural",
     "known_contexts",
     "known_frames",
     "load_template",

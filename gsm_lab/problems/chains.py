@@ -17,6 +17,7 @@ from gsm_lab.problems.graph import Linear
 from gsm_lab.problems.marks import AT_ONCE, ORDER, OTHER_LINKS, Marks
 from gsm_lab.problems.solution import form_chain_text
 from gsm_lab.problems.trace import Binary, Expression, Step, linear_of, names_in, read_expression, size_of, substitute
+from gsm_lab.problems.verdicts import FALSE_LINK, FORM_NOT_WRITTEN_OUT, NOT_FOLLOWING, NOT_PUT_IN, NOT_WRITTEN_OUT
 
 
 def is_valued(step: Step, name: str, is_defined: bool, marks: Marks) -> bool:
@@ -45,7 +46,7 @@ def is_chain(step: Step, definition: Expression, value: Number, marks: Marks) ->
             return False
         if names:
             if not (means_the_same(link, earlier, _numbers(values)) or is_same(link, earlier, marks)):
-                marks.error("false_arithmetic", step.name, "a link of its chain does not follow from the one before")
+                marks.error("false_arithmetic", step.name, NOT_FOLLOWING)
                 return False
             earlier = link
             continue
@@ -66,19 +67,19 @@ def is_chain(step: Step, definition: Expression, value: Number, marks: Marks) ->
                 if isinstance(definition, Binary):
                     marks.deviate(AT_ONCE)
             else:
-                marks.error("wrong_value", step.name, "the numbers put in are not the values of the operands")
+                marks.error("wrong_value", step.name, NOT_PUT_IN)
                 is_right, is_put_in_wrongly = False, True
             continue
         if remainder(earlier, modulus) != number:
-            marks.error("false_arithmetic", step.name, "an equality of its chain is false")
+            marks.error("false_arithmetic", step.name, FALSE_LINK)
             is_right = False
         elif not follows(link, earlier, modulus):
-            marks.error("false_arithmetic", step.name, "a link of its chain does not follow from the one before")
+            marks.error("false_arithmetic", step.name, NOT_FOLLOWING)
             is_right = False
         earlier = link
     last = step.chain[-1]
     if isinstance(last, str | Binary):
-        marks.error("wrong_value", step.name, "its value is not written out")
+        marks.error("wrong_value", step.name, NOT_WRITTEN_OUT)
         return False
     if last != value and not is_put_in_wrongly:
         marks.error("wrong_value", step.name, "the value is not the true one")
@@ -117,12 +118,12 @@ def _is_form_chain(step: Step, name: str, form: Linear | None, is_defined: bool,
             return False
         before = earlier if is_put_in else put_in
         if at and found is not None and not form_follows(link, before, form, letters):
-            marks.error("false_arithmetic", name, "a link of its chain does not follow from the one before")
+            marks.error("false_arithmetic", name, NOT_FOLLOWING)
             return False
         is_put_in = is_put_in or found is not None
         earlier = link
     if linear_of(step.chain[last], letters) is None or size_of(step.chain[last]) > size_written_out(form):
-        marks.error("wrong_value", name, "its form in the unknown is not written out")
+        marks.error("wrong_value", name, FORM_NOT_WRITTEN_OUT)
         return False
     if not _is_usual(step, name, letter, marks):
         marks.deviate(OTHER_LINKS)

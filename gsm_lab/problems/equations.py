@@ -17,6 +17,7 @@ from gsm_lab.problems.marks import (
     resolved_name,
 )
 from gsm_lab.problems.trace import Binary, Expression, Given, Solve, Unknown, linear_of, names_in, size_of
+from gsm_lab.problems.verdicts import FALSE_LINK, NOT_FOLLOWING
 
 
 def mark_unknown(statement: Unknown, marks: Marks) -> None:
@@ -91,13 +92,13 @@ def mark_solve(statement: Solve, marks: Marks) -> None:
     is_scaled = scale > 1 and left == Linear(a // scale, b // scale) and not (a % scale or b % scale or right % scale)
     value = 0 if is_gathered else right // scale if is_scaled and not is_divided else value
     if any(number != last for number in numbers):
-        marks.error("false_arithmetic", "equation", "an equality of its chain is false")
+        marks.error("false_arithmetic", "equation", FALSE_LINK)
     elif value is None or last != value:
         marks.error("wrong_value", "equation", "it does not follow from the one before")
     elif not _is_shown(chain, marks.equation, left):
         marks.error("missing", "equation", "several calculations are done in one, and none is shown")
     elif not all(follows(later, earlier) for earlier, later in pairwise(chain[1:])):
-        marks.error("false_arithmetic", "equation", "a link of its chain does not follow from the one before")
+        marks.error("false_arithmetic", "equation", NOT_FOLLOWING)
     elif not any(_means_one_of(chain[1], _calculations(marks.equation, left, at_once)) for at_once in (False, True)):
         marks.error("false_arithmetic", "equation", "its right side does not follow from the one before")
     else:

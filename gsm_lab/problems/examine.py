@@ -56,7 +56,7 @@ from gsm_lab.problems.trace import (
     size_of,
     substitute,
 )
-from gsm_lab.problems.verdicts import ERRORS, Examination, Finding, Grade, Mark, Verdict
+from gsm_lab.problems.verdicts import ERRORS, FALSE_LINK, NO_STATEMENT, Examination, Finding, Grade, Mark, Verdict
 
 _LETTER = re.compile("[A-Za-z][0-9]{0,2}")
 _WORDS = re.compile(r"[^\W\d_]+")
@@ -221,7 +221,7 @@ def _mark_statement(statement: Statement, marks: Marks) -> None:
         case Retract():
             marks.error("malformed", "retract", "there is nothing to take back")
         case Malformed(text):
-            marks.error("malformed", f"{text[:60]!r}", "this is not a statement of the solution's grammar")
+            marks.error("malformed", f"{text[:60]!r}", NO_STATEMENT)
 
 
 def _mark_answer(value: Number | None, marks: Marks) -> None:
@@ -384,7 +384,7 @@ def _mark_helper(step: Step, is_early: bool, marks: Marks) -> None:
     form = linear_of(step.chain[0], marks.forms) if value is None else None
     if value is None:
         if form is None or any(linear_of(link, marks.forms) != form for link in step.chain):
-            marks.error("false_arithmetic", step.name, "an equality of its chain is false")
+            marks.error("false_arithmetic", step.name, FALSE_LINK)
             return
     elif not is_chain(step, step.chain[0], value, marks):
         return

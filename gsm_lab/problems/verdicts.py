@@ -32,6 +32,14 @@ ERRORS = (
     "malformed",
 )
 """The classes of error that a grade counts; `unknown` is a statement about a quantity that the problem lacks."""
+FALSE_LINK = "an equality of its chain is false"
+NOT_FOLLOWING = "a link of its chain does not follow from the one before"
+NOT_PUT_IN = "the numbers put in are not the values of the operands"
+NOT_WRITTEN_OUT = "its value is not written out"
+FORM_NOT_WRITTEN_OUT = "its form in the unknown is not written out"
+NO_STATEMENT = "this is not a statement of the solution's grammar"
+OF_NUMBERS = (FALSE_LINK, NOT_FOLLOWING, NOT_PUT_IN, NOT_WRITTEN_OUT, FORM_NOT_WRITTEN_OUT)
+"""What is said of a step whose sums are wrong, though it names the right quantities."""
 MOST_FINDINGS = 20
 
 
@@ -45,6 +53,14 @@ class Finding:
     """One of `ERRORS`."""
     message: str
     """What is wrong, in one line."""
+
+
+def is_structural(first_error: str) -> bool:
+    """Whether a grade's first error is one of structure: which quantities are computed, from what, in which order.
+
+    The rest are slips in sums, and statements that no one can read.
+    """
+    return not first_error.endswith((*OF_NUMBERS, NO_STATEMENT))
 
 
 @dataclass(frozen=True)

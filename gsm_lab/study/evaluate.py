@@ -18,9 +18,10 @@ import torch
 
 from gsm_lab.data import ExerciseSource, Mixture, Slice, Tokenizer
 from gsm_lab.errors import RecipeError, RunError
+from gsm_lab.evaluation import STRUCTURAL
 from gsm_lab.files import sha256_of, whole_file, write_json
 from gsm_lab.model import Transformer, load_checkpoint, sample
-from gsm_lab.problems import Exercise, Grade, grade
+from gsm_lab.problems import Exercise, Grade, grade, is_structural
 from gsm_lab.seeds import stream_seed
 from gsm_lab.study.options import QUIET, OnProgress, RunOptions
 from gsm_lab.study.preflight import arithmetic_of, check_room
@@ -238,7 +239,7 @@ def _uniforms(recipe: Recipe, exercise: Exercise, context: str) -> np.ndarray[An
 
 
 def read_rollouts(folder: StageFolder) -> pd.DataFrame:
-    """The rollouts of an evaluation, checked, with their stage and seed.
+    """The rollouts of an evaluation, checked, with their stage and seed, and whether structure was the first error.
 
     Raises:
         RunError: the evaluation is incomplete or damaged.
@@ -248,7 +249,10 @@ def read_rollouts(folder: StageFolder) -> pd.DataFrame:
         for file in _evaluated_files(folder)
         if file.name != GOLD
     ]
-    return _named(folder, pd.concat(parts, ignore_index=True))
+    table: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    errors = table["first_error"]
+    table[STRUCTURAL] = [isinstance(error, str) and is_structural(error) for error in errors]
+    return _named(folder, table)
 
 
 def read_gold(folder: StageFolder) -> pd.DataFrame:

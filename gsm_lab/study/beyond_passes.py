@@ -1,0 +1,132 @@
+"""Two more tables of an experiment: how likely a stage finds gold solutions, and whether what it solves is new.
+
+Neither needs another completion. The likelihood of gold is measured in every evaluation. Structures are compared by
+their canonical identity (`gsm_lab.problems.identities`): a test problem is new to a stage when no problem that the
+stage, or one before it, was trained on has its structure. Test problems as wholes are never trained on; structures are
+shared where few exist, so that low ops are hardly ever new and high ops nearly always.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gsm_lab.evaluation import bootstrap_interval
+from gsm_lab.evaluation.tables import Bands
+from gsm_lab.problems import Exercise, identity_at
+from gsm_lab.study.evaluate import context_labels, read_gold, test_problems
+from gsm_lab.study.moving_edge import History, moving_source_of
+from gsm_lab.study.recipe import Blend, Evaluation, Recipe, Supervised, Task
+from gsm_lab.study.runs import StageFolder, read_json
+from gsm_lab.study.sources import source_of, tokenizer_of
+from gsm_lab.study.sweep import Job
+
+
+def gold_table(jobs: Sequence[Job], home: Path, rng: np.random.Generator) -> pd.DataFrame:
+    """Stages x ops: the geometric mean of the probabilities of gold tokens, with intervals.
+
+    Minus its logarithm is the negative log-likelihood of a token in nats, the mean over problems.
+    """
+    gold = pd.concat([read_gold(job.folder(home)) for job in jobs], ignore_index=True)
+    rows = []
+    for (stage, op), own in gold.groupby(["stage", "op"], sort=False):
+        nats = (own["nll"] / own["tokens"]).to_numpy()
+        names = own["context"] + " " + own["problem_id"]
+        # the interval is that of the mean of nats, brought to 0 to 1 by the greatest of them
+        scale = max(1.0, float(nats.max()))
+        found = bootstrap_interval(nats / scale, rng, problems=names.tolist(), seeds=own["seed"].tolist())
+        rows.append(
+            {
+                "stage": stage,
+                "op": int(op),  # type: ignore[call-overload]
+                "nll": found.value * scale,
+                "low": found.low * scale,
+                "high": found.high * scale,
+                "num_problems": names.nunique(),
+                "num_seeds": own["seed"].nunique(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def novelty_table(
+    jobs: Sequence[Job], home: Path, rollouts: pd.DataFrame, bands: Bands, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Stages x bands: how many test structures are new to the stage, and verified pass@1 on new and on known ones.
+
+    `rollouts` are those of all the jobs, as `read_rollouts` gives them.
+    """
+    trained: dict[str, frozenset[str]] = {}
+    passes = rollouts.groupby(["stage", "seed", "op", "context", "problem_id"], sort=False)["verified"].mean()
+    parts = []
+    for job in jobs:
+        recipe, name = job.recipe, job.recipe.stages[job.number].name
+        known = trained_structures(job.folder(home), trained)
+        structures = _test_structures(recipe.task, recipe.evaluation)
+        own = passes.loc[(name, recipe.seed)].reset_index()
+        keys = zip(own["context"], own["problem_id"], strict=True)
+        own["new"] = [structures[key] not in known for key in keys]
+        parts.append(own.assign(stage=name, seed=recipe.seed))
+    table = pd.concat(parts, ignore_index=True)
+    rows = []
+    for stage, of_stage in table.groupby("stage", sort=False):
+        for band, (low, high) in bands.items():
+            inside = of_stage[of_stage["op"].between(low, high)]
+            row = {"stage": stage, "band": band, "num_problems": len(inside), "share_new": inside["new"].mean()}
+            for word, is_new in (("new", True), ("known", False)):
+                chosen = inside[inside["new"] == is_new]
+                names = (chosen["context"] + " " + chosen["problem_id"]).tolist()
+                found = bootstrap_interval(
+                    chosen["verified"].to_numpy(), rng, problems=names, seeds=chosen["seed"].tolist()
+                )
+                row |= {f"pass_{word}": found.value, f"low_{word}": found.low, f"high_{word}": found.high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def trained_structures(folder: StageFolder, found: dict[str, frozenset[str]]) -> frozenset[str]:
+    """The structures of all problems that a finished stage, and those before it, were trained on.
+
+    `found` remembers them by the stage's identity, for arms that share a beginning. The problems are drawn again from
+    their streams. How many documents supervised training took follows from its tokens and the mean length that
+    preflight found; a few at the end may be too many or too few.
+    """
+    key = folder.recipe.stage_id(folder.number)
+    if key not in found:
+        before = frozenset() if folder.before is None else trained_structures(folder.before, found)
+        found[key] = before | {identity_at(exercise.problem, "structure_id") for exercise in _trained_on(folder)}
+    return found[key]
+
+
+def _trained_on(folder: StageFolder) -> list[Exercise]:
+    """The problems of a stage."""
+    recipe, number = folder.recipe, folder.number
+    stage = recipe.stages[number]
+    if isinstance(stage, Supervised):
+        a_step = read_json(folder.path / "preflight.json")["problems a step, about"]
+        count = math.ceil(stage.steps * a_step)
+    elif stage.moving is None:
+        count = stage.steps * stage.prompts_per_step
+    else:
+        assert isinstance(stage.blend, Blend)
+        moving = moving_source_of(recipe, number)
+        states = History(stage.moving, stage.blend, folder.path / "rollouts")
+        return [one.exercise for step in range(stage.steps) for one in moving.posed_at(states.before(step))]
+    source = source_of(recipe, number, tokenizer_of(recipe.task))
+    return [source.at(index) for index in range(count)]
+
+
+@lru_cache(maxsize=8)
+def _test_structures(task: Task, evaluation: Evaluation) -> dict[tuple[str, str], str]:
+    """The structure of every test problem, by the label of its context and its own identity."""
+    recipe = Recipe.model_construct(task=task, evaluation=evaluation)
+    return {
+        (label, exercise.problem_id): identity_at(exercise.problem, "structure_id")
+        for op in evaluation.ops
+        for label, exercise in zip(context_labels(recipe), test_problems(recipe, op), strict=True)
+    }
