@@ -16,6 +16,7 @@ from gsm_lab.study import (
     MovingEdge,
     Recipe,
     Seeds,
+    Stage,
     Study,
     study_at,
     uniform,
@@ -38,7 +39,7 @@ def recipes(study: Study, seed: int) -> tuple[Recipe, ...]:
     """
     edge = study.blend("edge")
     everything = uniform(study.bands["ID"][0], study.bands["hard"][1], contexts=study.task.contexts)
-    arms = {
+    arms: dict[str, Stage] = {
         "rl-id": study.arm(RL_ID, study.blend("ID")),
         "rl-edge": study.arm(RL_EDGE, edge),
         "rl-mixed": study.arm(RL_MIXED, study.blend("ID", "edge")),

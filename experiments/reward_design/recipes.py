@@ -10,7 +10,7 @@ from gsm_lab.study import BASE, SEEDS, Axis, Claim, Experiment, Recipe, Seeds, S
 PAPER = "arXiv 2512.07783, section 6"
 OUTCOME, STRICT = "outcome", "strict"
 MIX_2, MIX_5, GATED = "mix, 0.2 outcome", "mix, 0.5 outcome", "gated, 0.2 outcome"
-REWARDS = {
+REWARDS: dict[str, dict[str, object]] = {
     OUTCOME: {"reward": "outcome"},
     MIX_5: {"reward": "mix", "alpha": 0.5},
     MIX_2: {"reward": "mix", "alpha": 0.2},

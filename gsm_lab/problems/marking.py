@@ -75,7 +75,7 @@ def _pieces(examination: "Examination", completion: str) -> list[tuple["Mark | N
 
     def add_unmarked(text: str) -> None:
         if pieces:
-            rest = text.lstrip(_ENDS)
+            rest = text.lstrip(" ").lstrip(_ENDS)  # terse frames write " ;"
             pieces[-1] = (pieces[-1][0], pieces[-1][1] + text.removesuffix(rest))
             text = rest
         if text.strip():

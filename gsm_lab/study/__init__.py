@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         reference_exchange_of,
     )
     from gsm_lab.study.certificate import Certificate, certify
+    from gsm_lab.study.claims import judge, ks_of, pairs_of
     from gsm_lab.study.edge_finder import FinderSettings, edge_folder, find_edge, read_edge
     from gsm_lab.study.engine_rate import bench_engine
     from gsm_lab.study.evaluate import (
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
         test_problems,
     )
     from gsm_lab.study.experiment import Axis, Claim, Experiment, load_experiment, load_recipe
-    from gsm_lab.study.figures import edge_of_competence_figure, training_curve_figure
+    from gsm_lab.study.figures import edge_of_competence_figure, training_curve_figure, verdicts_figure
+    from gsm_lab.study.figures_arms import factor_figure, pass_and_majority_figure
     from gsm_lab.study.grading_rate import bench_grading
     from gsm_lab.study.ledger import Ledger, StageCost, ledger_of, measured_exchange, stage_cost, write_ledger
     from gsm_lab.study.moving_edge import History, MovingState

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -62,12 +61,16 @@ def novelty_table(
     `rollouts` are those of all the jobs, as `read_rollouts` gives them.
     """
     trained: dict[str, frozenset[str]] = {}
-    passes = rollouts.groupby(["stage", "seed", "op", "context", "problem_id"], sort=False)["verified"].mean()
+    tested: dict[tuple[Task, Evaluation], dict[tuple[str, str], str]] = {}
+    passes = rollouts.groupby(["stage", "seed", "op", "context", "problem_id"], sort=False)["verified"].mean().sort_index()
     parts = []
     for job in jobs:
         recipe, name = job.recipe, job.recipe.stages[job.number].name
         known = trained_structures(job.folder(home), trained)
-        structures = _test_structures(recipe.task, recipe.evaluation)
+        settings = (recipe.task, recipe.evaluation)
+        if settings not in tested:
+            tested[settings] = _test_structures(recipe)
+        structures = tested[settings]
         own = passes.loc[(name, recipe.seed)].reset_index()
         keys = zip(own["context"], own["problem_id"], strict=True)
         own["new"] = [structures[key] not in known for key in keys]
@@ -121,12 +124,10 @@ def _trained_on(folder: StageFolder) -> list[Exercise]:
     return [source.at(index) for index in range(count)]
 
 
-@lru_cache(maxsize=8)
-def _test_structures(task: Task, evaluation: Evaluation) -> dict[tuple[str, str], str]:
+def _test_structures(recipe: Recipe) -> dict[tuple[str, str], str]:
     """The structure of every test problem, by the label of its context and its own identity."""
-    recipe = Recipe.model_construct(task=task, evaluation=evaluation)
     return {
         (label, exercise.problem_id): identity_at(exercise.problem, "structure_id")
-        for op in evaluation.ops
+        for op in recipe.evaluation.ops
         for label, exercise in zip(context_labels(recipe), test_problems(recipe, op), strict=True)
     }

@@ -287,7 +287,7 @@ def _wordy_study(
             "optimization": Optimization(
                 learning_rate=pretraining,
                 warmup_steps=max(1, num_pretrain // 20),
-                **cosine,  # type: ignore[arg-type]
+                **cosine,
             ),
         },
         midtrain={
@@ -295,7 +295,7 @@ def _wordy_study(
             "optimization": Optimization(
                 learning_rate=midtraining,
                 warmup_steps=max(1, num_midtrain * 3 // 20),
-                **cosine,  # type: ignore[arg-type]
+                **cosine,
             ),
         },
         reinforce={

@@ -1,4 +1,4 @@
-"""Laws of the tables beside pass@k: gold is weighed as it was measured, and a structure that was trained on is not new."""
+"""Laws of the tables beside pass@k: gold is weighed as it was measured; a structure once trained on is not new."""
 
 import math
 import random
