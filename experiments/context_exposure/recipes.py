@@ -150,11 +150,13 @@ def experiment(scale: str = "nano", seeds: Seeds = SEEDS) -> Experiment:
 def _study_of(scale: str) -> Study:
     """The scale's study with both contexts and bands that begin with the second one's simple problems.
 
-    At nano it is easier and shorter, because there are many arms: op 2 to 4 in pretraining, 1,000 steps, 30 of RL.
+    At nano it is easier and shorter, because there are many arms: op 2 to 4 in pretraining, 1,000 steps, 30 of RL
+    with half the prompts.
     """
     study = study_at(scale)
     is_nano, seconds = scale == "nano", SECOND[study.task.frames].values()
     deeper, edge = ((3, 4), (5, 6)) if is_nano else ((3, study.bands["ID"][1]), study.bands["edge"])
+    shorter = {"steps": 30, "prompts_per_step": 16}
     longest = max(256, study.evaluation.max_new_tokens)  # Chinese names are several tokens long
     return replace(
         study,
@@ -162,7 +164,7 @@ def _study_of(scale: str) -> Study:
         task=study.task.model_copy(update={"contexts": (*FIRST, *seconds)}),
         pretrain=study.pretrain.model_copy(update={"steps": 1000} if is_nano else {}),
         reinforce=study.reinforce.model_copy(
-            update={"max_new_tokens": longest, "refuse_constant_reward": False} | ({"steps": 30} if is_nano else {})
+            update={"max_new_tokens": longest, "refuse_constant_reward": False} | (shorter if is_nano else {})
         ),
         evaluation=study.evaluation.model_copy(
             update={

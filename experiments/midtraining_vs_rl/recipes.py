@@ -42,7 +42,7 @@ def counted(scale: str, study: Study) -> dict[str, tuple[Exchange, float]]:
     """
     formula = reference_exchange_of(study.midtrain, study.reinforce, study.pretrain.row_length)
     whole = study.pretrain.steps
-    small, large = (800, 2400) if scale in NANO else (whole // 10, whole // 2)
+    small, large = (800, 1600) if scale in NANO else (whole // 10, whole // 2)
     found = {
         f"{small} {BY_FORMULA}": (formula, small * formula.midtrain_step),
         f"{large} {BY_FORMULA}": (formula, large * formula.midtrain_step),
@@ -116,8 +116,10 @@ def _study_of(scale: str) -> Study:
     study = study_at(scale)
     blend = joined((0.2, study.blend("ID")), (0.8, study.blend("edge")))
     fewer = {"prompts_per_step": 16, "samples_per_prompt": 8} if scale in NANO else {}
+    fewer_tries = {"samples": 16} if scale in NANO else {}
     return replace(
         study,
+        evaluation=study.evaluation.model_copy(update=fewer_tries),
         bands=study.bands | ({"hard": (8, 9)} if scale == "nano" else {}),
         midtrain=study.midtrain.model_copy(update={"blend": blend}),
         reinforce=study.reinforce.model_copy(update={"blend": blend} | fewer),
