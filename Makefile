@@ -29,7 +29,7 @@ test: setup
 	$(ENVIRONMENT) $(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: setup
-	$(INSTALL) '.[ray,readers]'
+	$(INSTALL) '.[ray,submitit,readers]'
 	$(ENVIRONMENT) $(BIN)/python -m pytest -m slow
 
 bench: setup

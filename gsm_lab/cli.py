@@ -18,10 +18,12 @@ from gsm_lab.errors import GsmLabError, RunError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.live import Live
+    from rich.table import Table
 
     from gsm_lab.data import Progress as WritingProgress
     from gsm_lab.data import Slice
-    from gsm_lab.study import Job, OnProgress, RunOptions, StageFolder, SweepState
+    from gsm_lab.study import Job, OnProgress, RunOptions, StageFolder, SweepState, SweepWatch
     from gsm_lab.training import World
 
 app = typer.Typer(
@@ -454,14 +456,34 @@ def evaluate(
 def sweep(
     experiment: Annotated[str, typer.Argument(help="An experiment's folder, or its name below experiments/.")],
     runs: Runs = Path("runs"),
-    workers: Annotated[int, typer.Option(help="Runs at the same time.")] = 2,
+    workers: Annotated[int, typer.Option(help="Runs at the same time; on a cluster, also those that wait there.")] = 2,
     threads: Threads = 1,
     only: Annotated[str | None, typer.Option(help="Only recipes whose name contains this.")] = None,
+    device: Device = None,
     track: Track = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    executor: Annotated[str, typer.Option(help="local, ray or submitit (SLURM): see docs/sweeps.md.")] = "local",
+    gpus_per_run: Annotated[float, typer.Option(help="Ray, submitit: GPUs of each run.")] = 0,
+    address: Annotated[str | None, typer.Option(help="Ray: a running cluster; one is started if not said.")] = None,
+    cluster: Annotated[str, typer.Option(help="submitit: slurm, or local for trials on this machine.")] = "slurm",
+    partition: Annotated[str | None, typer.Option(help="submitit: the partition of SLURM.")] = None,
+    minutes: Annotated[int, typer.Option(help="submitit: longest time of a run.")] = 24 * 60,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan with its cost, and stop.")] = False,
 ) -> None:
-    """Run what is missing of an experiment, each shared stage once."""
-    from gsm_lab.study import check_trackers, fill_records, load_experiment, plan, run_sweep
+    """Run what is missing of an experiment, each shared stage once.
+
+    What fails is tried twice, and the rest goes on. Kill it whenever you like: the same command goes on.
+    """
+    from gsm_lab.study import (
+        ExecutorSettings,
+        check_trackers,
+        crowding,
+        fill_records,
+        load_experiment,
+        open_executor,
+        plan,
+        plan_lines,
+        run_sweep,
+    )
 
     check_trackers(track or ())
     loaded = load_experiment(experiment)
@@ -469,23 +491,33 @@ def sweep(
     if not recipes:
         names = ", ".join(recipe.name for recipe in loaded.recipes)
         raise typer.BadParameter(f"only: no recipe's name contains {only!r}: the names are {names}.")
+    settings = ExecutorSettings(
+        kind=executor, workers=workers, threads=threads, gpus=gpus_per_run, address=address, cluster=cluster,
+        partition=partition, minutes=minutes,
+    )  # fmt: skip
     jobs = plan(recipes)
     if dry_run:
-        for job in jobs:
-            word = "done   " if job.is_done(runs) else "missing"
-            print(f"{job.id}  {word}  {job.label}  (for {len(job.users)} recipes)")
+        print("\n".join(plan_lines(jobs, runs, workers, threads)))
         return
+    if notice := crowding(settings):
+        _say(notice)
 
     def command(job: "Job") -> list[str]:
         place = f"{experiment}:{job.recipe.name}"
         options = ["--runs", str(runs), "--threads", str(threads), "--until", str(job.number)]
+        options += [] if device is None else ["--device", device]
         return ["run", place, *options, *(part for kind in track or () for part in ("--track", kind))]
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that its runs end with it
-    state = run_sweep(recipes, runs, command, workers=workers, threads=threads, on_change=_SweepLines())
-    for job in jobs:
-        if job.id in state.failed:
-            print(f"failed: {job.label}; see {state.failed[job.id]}", file=sys.stderr)
+    with _sweep_progress(runs, workers) as on_change:
+        state = run_sweep(
+            recipes, runs, command, workers=workers, threads=threads, executor=open_executor(settings, runs),
+            on_change=on_change,
+        )  # fmt: skip
+    for failure in state.failed.values():
+        _say(f"failed: {failure.text}")
+    for job in state.not_run:
+        _say(f"not run, for a stage that it needs failed: {job.label}")
     print(f"{len(state.done)} of {len(jobs)} runs done")
     if len(state.done) < len(jobs):
         raise typer.Exit(1)
@@ -556,6 +588,8 @@ def report(
     loaded = load_experiment(experiment)
     written = write_report(loaded, runs, results / loaded.name)
     _print_table(written.summary)
+    if len(written.claims):
+        _print_table(written.claims.set_index("claim")[["verdict", "difference", "low", "high", "verdict_by_seeds"]])
     print(f"figure: {written.figure}\npage: {written.page}")
 
 
@@ -757,22 +791,89 @@ class _ProgressLines:
             )
 
 
-class _SweepLines:
-    """A line on stderr whenever a run of a sweep begins, ends or fails."""
+@contextmanager
+def _sweep_progress(runs: Path, workers: int) -> Iterator["Callable[[SweepState], None]"]:
+    """A table on a terminal, and plain lines where there is none."""
+    from rich.console import Console
 
-    def __init__(self) -> None:
-        self._shown: tuple[int, int, tuple[str, ...]] | None = None
+    from gsm_lab.study import SweepWatch
+
+    console, watch = Console(stderr=True), SweepWatch(runs, workers)
+    if not console.is_terminal or os.environ.get("CI"):
+        yield _SweepLines(watch)
+        return
+    from rich.live import Live
+
+    with Live(console=console, auto_refresh=False) as live:
+        yield _SweepTable(watch, live)
+
+
+class _SweepTable:
+    """A row a job, drawn anew every second."""
+
+    def __init__(self, watch: "SweepWatch", live: "Live") -> None:
+        self._watch = watch
+        self._live = live
+        self._next = 0.0
 
     def __call__(self, state: "SweepState") -> None:
-        now = (len(state.done), len(state.failed), tuple(sorted(state.running)))
-        if now != self._shown:
-            self._shown = now
-            running = ", ".join(job.label for job in state.jobs if job.id in state.running)
-            print(
-                f"{now[0]} of {len(state.jobs)} done, {now[1]} failed; running: {running or 'nothing'}",
-                file=sys.stderr,
-                flush=True,
+        import time
+
+        if time.monotonic() < self._next and state.running:
+            return
+        self._next = time.monotonic() + 1
+        self._live.update(self._drawn(state), refresh=True)
+
+    def _drawn(self, state: "SweepState") -> "Table":
+        from rich.table import Table
+
+        from gsm_lab.study import duration
+
+        rows, left = self._watch.look(state)
+        known = "" if left is None else f", {duration(left)} left"
+        table = Table(caption=f"{len(state.done)} of {len(state.jobs)} done, {len(state.failed)} failed{known}")
+        for name in ("stage", "seed", "state", "", "done", "left"):
+            table.add_column(name, justify="right" if name in ("seed", "done", "left") else "left")
+        for row in rows[: max(5, self._live.console.height - 8)]:
+            time_left = "" if row.left is None or row.state == "done" else duration(row.left)
+            table.add_row(row.stage, str(row.seed), row.state, row.doing, f"{row.share:.0%}", time_left)
+        return table
+
+
+class _SweepLines:
+    """A line on stderr whenever a run of a sweep begins, ends or fails, and once a minute how far they are."""
+
+    def __init__(self, watch: "SweepWatch") -> None:
+        self._watch = watch
+        self._shown: tuple[int, int, tuple[str, ...], tuple[str, ...]] | None = None
+        self._next = 0.0
+
+    def __call__(self, state: "SweepState") -> None:
+        import time
+
+        from gsm_lab.study import duration
+
+        now = (len(state.done), len(state.failed), tuple(sorted(state.running)), tuple(sorted(state.elsewhere)))
+        if now == self._shown and time.monotonic() < self._next:
+            return
+        has_changed, self._shown = now != self._shown, now
+        if has_changed:
+            running = "; ".join(job.label for job in state.jobs if job.id in state.running)
+            others = "; ".join(job.label for job in state.jobs if job.id in state.elsewhere)
+            _say(
+                f"{now[0]} of {len(state.jobs)} done, {now[1]} failed; running: {running or 'nothing'}"
+                + (f"; waiting for others at: {others}" if others else "")
             )
+        if time.monotonic() >= self._next:
+            is_first = not self._next
+            self._next = time.monotonic() + 60
+            if not is_first:
+                rows, left = self._watch.look(state)
+                for row in rows:
+                    if row.state in ("running", "elsewhere"):
+                        _say(f"  {row.text}")
+                if left is not None:
+                    _say(f"  {duration(left)} left in all")
 
 
 @contextmanager

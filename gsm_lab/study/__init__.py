@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from gsm_lab.study.runs import StageFolder
     from gsm_lab.study.sources import mixture_of, source_of, tokenizer_of
     from gsm_lab.study.sweep import Job, SweepState, plan, run_sweep
+    from gsm_lab.study.sweep_executors import ExecutorSettings, crowding, open_executor
+    from gsm_lab.study.sweep_table import SweepWatch, duration, plan_lines
     from gsm_lab.study.throughput import bench_problems
     from gsm_lab.study.trackers import check_trackers
     from gsm_lab.study.tracking import fill_records, missing_records

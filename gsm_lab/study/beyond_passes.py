@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gsm_lab.evaluation import bootstrap_interval
-from gsm_lab.evaluation.tables import Bands
+from gsm_lab.evaluation import Bands, bootstrap_interval
 from gsm_lab.problems import Exercise, identity_at
 from gsm_lab.study.evaluate import context_labels, read_gold, test_problems
 from gsm_lab.study.moving_edge import History, moving_source_of
@@ -62,7 +61,7 @@ def novelty_table(
     """
     trained: dict[str, frozenset[str]] = {}
     tested: dict[tuple[Task, Evaluation], dict[tuple[str, str], str]] = {}
-    passes = rollouts.groupby(["stage", "seed", "op", "context", "problem_id"], sort=False)["verified"].mean().sort_index()
+    passes = rollouts.groupby(["stage", "seed", "op", "context", "problem_id"])["verified"].mean()
     parts = []
     for job in jobs:
         recipe, name = job.recipe, job.recipe.stages[job.number].name

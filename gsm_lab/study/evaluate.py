@@ -130,6 +130,9 @@ def _evaluate_if_missing(folder: StageFolder, options: RunOptions, device: torch
         return
     folder.check_done()
     with folder.locked(options.on_notice):
+        if folder.is_evaluated:  # by whoever held the folder until now
+            _check_same_weights(folder)
+            return
         clear_remnants(folder.evaluation)
         if (folder.evaluation / "config.json").exists():
             _check_same_weights(folder)

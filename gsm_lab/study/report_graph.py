@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from gsm_lab.problems import Exercise
-from gsm_lab.problems.marking import visible
+from gsm_lab.problems import Exercise, marking
 
 BOX_WIDTH, BOX_HEIGHT, LANE_WIDTH, GAP_X, GAP_Y = 168, 34, 6, 12, 24
 MOST_LETTERS = 27
@@ -118,7 +117,7 @@ def _curve(stops: Sequence[_Stop], middles: Mapping[_Stop, int]) -> str:
 
 def _box(exercise: Exercise, place: int, x: int, y: int) -> str:
     problem = exercise.problem
-    node, name = problem.graph.nodes[place], visible(exercise.names[place])
+    node, name = problem.graph.nodes[place], marking.visible(exercise.names[place])
     kinds = ["needed" if place in problem.needed else "distractor"]
     kinds += ["asked"] * (place == problem.query) + ["given"] * (place == problem.given)
     short = name if len(name) <= MOST_LETTERS else name[: MOST_LETTERS - 1] + "…"

@@ -15,8 +15,7 @@ from typing import Any
 import pandas as pd
 
 from gsm_lab.errors import RunError
-from gsm_lab.problems import Exercise, Verdict, examine
-from gsm_lab.problems.marking import mark_html
+from gsm_lab.problems import Exercise, Verdict, examine, marking
 from gsm_lab.study.evaluate import context_labels, test_problems
 from gsm_lab.study.recipe import Recipe
 from gsm_lab.study.report_graph import graph_svg
@@ -116,7 +115,7 @@ def _read(exercise: Exercise, rows: pd.DataFrame) -> Iterator[ReadRollout]:
     columns = [rows[name].tolist() for name in ("stage", "seed", "sample", "verdict", "completion")]
     for stage, seed, sample, verdict, text in zip(*columns, strict=True):
         examination = examine(exercise, text, finished=verdict != Verdict.TRUNCATED)
-        yield ReadRollout(stage, seed, sample, verdict, mark_html(examination, text))
+        yield ReadRollout(stage, seed, sample, verdict, marking.mark_html(examination, text))
 
 
 def _hash(text: str) -> str:
