@@ -1,7 +1,7 @@
 """Notebooks define nothing and run from top to bottom: on made-up results of their studies, and on the committed ones.
 
-The made-up results have every stage, seed, op and context of the real experiment, few problems, and files written by
-the functions that reports are made of. The slow test runs two studies at the tiny scale and reports on them instead,
+The made-up results have every stage and seed of the real experiment, few problems, and files written by the functions
+that reports are made of. The slow test runs two studies at the tiny scale and reports on them instead,
 and holds the made-up files against what a report really writes.
 """
 
@@ -87,23 +87,34 @@ def test_a_notebook_is_kept_without_what_it_shows(path: Path) -> None:
 
 
 def made_up_rollouts(experiment: Experiment) -> pd.DataFrame:
-    """Every stage, seed, op and context, one problem each; later stages are better, greater ops worse."""
+    """Every stage and seed, the ends of every band, the contexts that matter; two problems each.
+
+    Later stages are better, greater ops worse, and some problems are out of reach.
+    """
     rng, recipe = np.random.default_rng(0), experiment.recipes[0]
     runs = [(job.recipe.stages[job.number].name, job.recipe.seed) for job in plan(experiment.recipes)]
-    parts = (runs, recipe.evaluation.ops, dict.fromkeys(context_labels(recipe)), range(recipe.evaluation.samples))
-    index = pd.MultiIndex.from_product(parts, names=["run", "op", "context", "sample"])
-    table = index.to_frame(index=False)
-    table["stage"], table["seed"] = table["run"].str[0], table["run"].str[1]
-    table["problem_id"] = table["context"] + "-" + table["op"].astype(str)
-    place = table["stage"].map({name: number for number, name in enumerate(experiment.stage_names)})
-    chance = (0.8 - 0.08 * table["op"] + 0.01 * place + 0.02 * table["seed"]).clip(0.02, 0.95)
-    lot = rng.random(len(table)) / chance  # below 1 right, then for a little lucky
-    verified, right = lot < 1, lot < 1.2
-    verdict = np.select([verified, right], ["correct", "lucky"], "wrong")
-    answers = {"answer": np.where(right, 7, 5), "answer_correct": right, "verdict": verdict, "verified": verified}
-    structural = ~verified & (rng.random(len(table)) < 0.5)
-    return table.drop(columns="run").assign(
-        **answers, **{STRUCTURAL: structural}, process_accuracy=np.where(verified, 1.0, 0.5), tokens=9
+    ops = sorted({op for band in experiment.bands.values() for op in band})
+    has_contexts = any(axis.context != ALL for axis in experiment.axes)
+    contexts = dict.fromkeys(context_labels(recipe)) if has_contexts else context_labels(recipe)[:1]
+    index = pd.MultiIndex.from_product([runs, ops, contexts, ("a", "b")], names=["run", "op", "context", "problem_id"])
+    items = index.to_frame(index=False)
+    items["stage"], items["seed"] = items["run"].str[0], items["run"].str[1]
+    items["problem_id"] += items["op"].astype(str)
+    place = items["stage"].map({name: number for number, name in enumerate(experiment.stage_names)})
+    ease = 1.0 - 0.09 * items["op"] + 0.2 * place / len(experiment.stage_names)
+    items["chance"] = np.where(rng.random(len(items)) < ease, ease.clip(0.02, 0.95), 0.0)
+    samples = pd.DataFrame({"sample": range(recipe.evaluation.samples)})
+    table = items.drop(columns="run").merge(samples, how="cross")
+    lot, chance = rng.random(len(table)), table.pop("chance")
+    verified, right = lot < chance, lot < chance + 0.1
+    return table.assign(
+        answer=np.where(right, 7, 5),
+        answer_correct=right,
+        verdict=np.select([verified, right], ["correct", "lucky"], "wrong"),
+        verified=verified,
+        process_accuracy=np.where(verified, 1.0, 0.5),
+        tokens=9,
+        **{STRUCTURAL: ~verified & (rng.random(len(table)) < 0.5)},
     )
 
 
@@ -215,7 +226,8 @@ def test_the_tour_runs() -> None:
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
     printed = "".join(output.text for output in outputs if output.output_type == "stream")
     assert "= correct word for word" in printed
-    assert "\N{BALLOT X} Define " in printed
+    assert "= lucky; answer 1, right" in printed
+    assert "= wrong; answer " in printed
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
