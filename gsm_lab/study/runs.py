@@ -22,6 +22,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class StageFolder:
     recipe: Recipe
     number: int
 
-    @property
+    @cached_property  # identities are hashes of whole recipes, and a sweep asks for many folders again and again
     def path(self) -> Path:
         return self.home / self.recipe.stage_id(self.number)
 
@@ -49,7 +50,7 @@ class StageFolder:
     def checkpoint(self) -> Path:
         return self.path / "checkpoint"
 
-    @property
+    @cached_property
     def evaluation(self) -> Path:
         return self.path / f"evaluation-{self.recipe.evaluation.id}"
 

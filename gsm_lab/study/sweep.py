@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -45,12 +46,13 @@ class Job:
     number: int
     users: tuple[str, ...]
     """The names of the recipes that share it."""
+    _folders: dict[Path, StageFolder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @property
+    @cached_property
     def id(self) -> str:
         return self.recipe.stage_id(self.number)
 
-    @property
+    @cached_property
     def needs(self) -> str | None:
         """The job that must be done before."""
         return self.recipe.stage_id(self.number - 1) if self.number else None
@@ -61,7 +63,9 @@ class Job:
         return f"{self.recipe.stages[self.number].name}, seed {self.recipe.seed}"
 
     def folder(self, home: Path) -> StageFolder:
-        return StageFolder(home, self.recipe, self.number)
+        if home not in self._folders:
+            self._folders[home] = StageFolder(home, self.recipe, self.number)
+        return self._folders[home]
 
     def is_done(self, home: Path) -> bool:
         folder = self.folder(home)
