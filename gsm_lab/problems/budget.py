@@ -8,17 +8,20 @@ the height that is left, are kept as bits of whole numbers: bit b of `within(h)`
 a quantity above which nothing is longer than h.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import NamedTuple
+from functools import lru_cache
+from itertools import accumulate
+from typing import Final, NamedTuple
 
 from gsm_lab.errors import SpecError
 from gsm_lab.problems.spec import MOST_OP, ProblemSpec
 
-_BITS = (1 << MOST_OP) - 1
-DEEP, WIDE = 1, 2
+_BITS: Final = (1 << MOST_OP) - 1
+DEEP: Final = 1
+WIDE: Final = 2
 """What a quantity still owes: a chain of the full height below it, a definition of at least the wanted width."""
-ANY_HEIGHT = -1
+ANY_HEIGHT: Final = -1
 
 
 class Shape(NamedTuple):
@@ -34,11 +37,23 @@ class Shape(NamedTuple):
         return 2 * self.parents - 1 + self.constant
 
 
-class Choices(NamedTuple):
-    """The shapes that keep a budget exactly spendable, and their cumulative weights."""
+class Choices:
+    """The shapes that keep a budget exactly spendable, with their weights in the draw."""
 
-    shapes: list[Shape]
-    cumulative: list[float]
+    __slots__ = ("_choices", "_cumulative", "_total")
+
+    def __init__(self, shapes: Sequence[Shape]) -> None:
+        self._choices = [(shape.parents, shape.constant, shape.cost) for shape in shapes]
+        self._cumulative = list(accumulate([shape.weight for shape in shapes]))
+        self._total = self._cumulative[-1]
+
+    def at(self, share: float) -> tuple[int, bool, int]:
+        """The parents, the constant and the cost of the shape at this share, from 0 to 1, of all weights."""
+        weight = share * self._total
+        for number, end in enumerate(self._cumulative):
+            if weight < end:
+                return self._choices[number]
+        return self._choices[-1]
 
 
 def _sum_of_sets(first: int, second: int) -> int:
@@ -53,38 +68,26 @@ def _sum_of_sets(first: int, second: int) -> int:
     return result & _BITS
 
 
-@dataclass(frozen=True)
 class Budget:
     """Which budgets can be spent, for one set of shapes."""
 
-    shapes: tuple[Shape, ...]
-    least_width: int
-
-    @cached_property
-    def _within(self) -> list[list[int]]:
-        """By height: the sets of budgets that 0, 1, 2, ... quantities can share; at index -1 for any height."""
+    def __init__(self, shapes: tuple[Shape, ...], least_width: int) -> None:
+        self.shapes = shapes
+        self.least_width = least_width
         any_height = 1
         while (grown := any_height | self._grown(any_height)) != any_height:
             any_height = grown
-        return [[1] * self._most_sharing, [any_height] * self._most_sharing]
+        self._most_sharing = 1 + max([shape.parents for shape in shapes], default=1)
+        self._within = [[1] * self._most_sharing, [any_height] * self._most_sharing]
+        """By height: the sets of budgets that 0, 1, 2, ... quantities can share; at index -1 for any height."""
+        self._owing: dict[tuple[int, int, int], int] = {}
+        self._choices: dict[tuple[int, int, int], Choices] = {}
 
     def _grown(self, spendable: int) -> int:
         grown = 1
         for shape in self.shapes:
             grown |= spendable << shape.cost
         return grown & _BITS
-
-    @property
-    def _most_sharing(self) -> int:
-        return 1 + max([shape.parents for shape in self.shapes], default=1)
-
-    @cached_property
-    def _owing(self) -> dict[tuple[int, int, int], int]:
-        return {}
-
-    @cached_property
-    def _choices(self) -> dict[tuple[int, int, int], Choices]:
-        return {}
 
     def within(self, height: int, quantities: int = 1) -> int:
         """The budgets that so many quantities can share, with chains of at most `height` below each."""
@@ -138,20 +141,18 @@ class Budget:
         key = (budget, height, owed)
         known = self._choices.get(key)
         if known is None:
-            known = self._choices[key] = self._choices_of(*key)
+            known = self._choices[key] = Choices(self._fitting(budget, height, owed))
         return known
 
-    def _choices_of(self, budget: int, height: int, owed: int) -> Choices:
-        shapes, cumulative, total = [], [], 0.0
+    def _fitting(self, budget: int, height: int, owed: int) -> list[Shape]:
+        shapes = []
         below = height if height == ANY_HEIGHT else height - 1
         for shape in self.shapes:
             rest = budget - shape.cost
             left = owed & ~WIDE if shape.parents >= self.least_width else owed
             if rest >= 0 and self.owing(below, left, shape.parents - 1) >> rest & 1:
-                total += shape.weight
                 shapes.append(shape)
-                cumulative.append(total)
-        return Choices(shapes, cumulative)
+        return shapes
 
 
 @dataclass(frozen=True)
@@ -205,9 +206,9 @@ def plan_for(spec: ProblemSpec) -> Plan:
     if not heights:
         asked = "" if spec.depth is None else f", depth={spec.depth}"
         raise SpecError(
-            f"op={spec.op} cannot be reached with width={spec.width}{asked}, copies={spec.copies}, "
-            f"composites={spec.composites} and operations={spec.operations}, which contradict each other: widen depth "
-            f"or width, allow copies, composites or more operations, or ask for another op."
+            f"op={spec.op} cannot be reached with width={spec.width}{asked}, copies={spec.copies:g}, "
+            f"composites={spec.composites:g} and operations={spec.operations}, which contradict each other: widen "
+            f"depth or width, allow copies, composites or more operations, or ask for another op."
         )
     return Plan(budget, heights, owed | (DEEP if spec.depth is not None else 0))
 

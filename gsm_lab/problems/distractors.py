@@ -6,6 +6,7 @@ from random import Random
 from gsm_lab.errors import SpecError
 from gsm_lab.problems.budget import Shape, shapes_for
 from gsm_lab.problems.graph import IMPLICIT, Node, Operation, Quantity, counts_of
+from gsm_lab.problems.making import new_tuple
 from gsm_lab.problems.numbers import Drawn, Rules, define
 from gsm_lab.problems.spec import ProblemSpec
 
@@ -67,7 +68,7 @@ def add_distractors(
             alone.append(number)
         elif kind == "reachable":
             rooted.append(number)
-        nodes.append(Node(names.take(kind), operation, constant, chosen, minus))
+        nodes.append(new_tuple(Node, (names.take(kind), operation, constant, chosen, minus)))
         values.append(value)
 
 
@@ -106,6 +107,7 @@ class _Names:
         self.random = random
         self.spec = spec
         self.items = items = spec.items
+        self.counts = counts_of(items)
         self.taken = {node[0] for node in needed}
         size = len(needed) + num
         self.all_places = places
@@ -116,7 +118,8 @@ class _Names:
         top = needed[-1]
         place, item, _ = top[0]
         self.asked_place = place
-        self.asked_items = [item] if item is not None else [needed[parent][0][1] for parent in top[3]]
+        items_of_top = [item] if item is not None else [needed[parent][0][1] for parent in top[3]]
+        self.asked_items = [one for one in items_of_top if one is not None]
 
     def take(self, kind: str) -> Quantity:
         """A name that nothing has; one of several kinds may get another name where no fitting one is free.
@@ -132,7 +135,7 @@ class _Names:
             for _ in range(6):
                 name = self._guess()
                 if is_dead_end and name[1] not in self.asked_items:
-                    name = name._replace(item=self.asked_items[int(random() * len(self.asked_items))])
+                    name = self._name(name[0], self.asked_items[int(random() * len(self.asked_items))], name[2])
                 if name not in taken and self._is_alike(name) == is_dead_end:
                     break
             else:
@@ -149,8 +152,8 @@ class _Names:
 
     def _suited(self, is_alike: bool) -> Quantity | None:
         """Any free name that is alike to what is asked for, or is not."""
-        names = [Quantity(place, item) for place in self.all_places for item in range(self.items)]
-        names = [name for name in names if name not in self.taken and self._is_alike(name) == is_alike]
+        names = [self._name(place, item) for place in self.all_places for item in range(self.items)]
+        names = [name for name in names if self._is_alike(name) == is_alike and name not in self.taken]
         return names[int(self.random() * len(names))] if names else None
 
     def _any(self) -> Quantity:
@@ -168,15 +171,16 @@ class _Names:
                 item, at = 0, at + 1
             if at == len(self.all_places):
                 at, each = 0, not each and self.averages > 0
-            name = Quantity(self.all_places[at], item, each)
+            name = self._name(self.all_places[at], item, each)
         return name
 
     def _guess(self) -> Quantity:
         place = self.all_places[int(self.random() * self.num_places)]
         item = int(self.random() * self.items)
-        if self.averages and self.random() < self.averages:
-            return Quantity(place, item, True)
-        return counts_of(self.items)[place * self.items + item]
+        return self._name(place, item, self.averages > 0 and self.random() < self.averages)
+
+    def _name(self, place: int, item: int, each: bool = False) -> Quantity:
+        return Quantity(place, item, True) if each else self.counts[place * self.items + item]
 
     def _is_alike(self, name: Quantity) -> bool:
         return name[0] == self.asked_place or name[1] in self.asked_items

@@ -10,7 +10,8 @@ from random import Random
 
 from gsm_lab.errors import SpecError
 from gsm_lab.problems.distractors import add_distractors, num_distractors
-from gsm_lab.problems.graph import Node, Quantity, counts_of
+from gsm_lab.problems.graph import DependencyGraph, Node, Quantity, counts_of
+from gsm_lab.problems.making import made, new_tuple
 from gsm_lab.problems.numbers import Numbers, Rules, draw_numbers, rules_for
 from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.spec import ProblemSpec
@@ -111,7 +112,7 @@ def _assemble(
     names.reverse()
     values = numbers.values
     nodes = [
-        Node(name, operation, constant, parents, minus)
+        new_tuple(Node, (name, operation, constant, parents, minus))
         for name, (operation, constant, parents, minus) in zip(names, numbers.definitions, strict=True)
     ]
     last = len(nodes) - 1
@@ -119,9 +120,15 @@ def _assemble(
     if num:
         add_distractors(nodes, values, num, places, spec, rules, rng)
     needed = list(range(last + 1))
-    if not unknown:  # with op 1 the given quantity is the asked one: a forward problem
-        return Problem.by_construction(tuple(nodes), values, needed, last, spec.modulus)
-    return Problem.by_construction(tuple(nodes), values, needed, last - unknown, given=last)
+    return made(  # the checks would take a tenth of the time of a draw; the tests make them for what is drawn
+        Problem,
+        graph=made(DependencyGraph, nodes=tuple(nodes)),
+        query=last - (unknown or 0),
+        modulus=spec.modulus,
+        given=last if unknown else None,  # with op 1 the given quantity is the asked one: a forward problem
+        values=values,
+        needed=needed,
+    )
 
 
 def _names(skeleton: Skeleton, spec: ProblemSpec, rng: Random) -> tuple[list[int], list[Quantity]]:
@@ -152,12 +159,12 @@ def _names(skeleton: Skeleton, spec: ProblemSpec, rng: Random) -> tuple[list[int
         if kind:
             place_of[number] = closed.pop()
             kinds[number] = rng.sample(range(items), len(skeleton.parents[number]) // (2 if kind == NESTED else 1))
-            names.append(Quantity(place_of[number], None, kind == NESTED))
+            names.append(new_tuple(Quantity, (place_of[number], None, kind == NESTED)))
         elif total >= 0:
             at = number - skeleton.parents[total][0]
             is_nested = totals[total] == NESTED
             item = kinds[total][at // 2 if is_nested else at]
-            names.append(Quantity(place_of[total], item, is_nested and at % 2 == 1))
+            names.append(new_tuple(Quantity, (place_of[total], item, is_nested and at % 2 == 1)))
         else:
             names.append(free.pop())
     return places, names

@@ -9,29 +9,34 @@ share one, which keeps splits safe; the tests compare with exact isomorphism.
 Distractors are coloured last, with the final colours of needed quantities, which are the same whatever is added.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from hashlib import blake2b
+from typing import Final, NamedTuple
 
 from gsm_lab.problems.graph import Node, Operation
 from gsm_lab.problems.problem import Problem
 
 LEVELS = ("structure_id", "numbers_id", "problem_id")
-_PRIME = 2**89 - 1
-_NESTED = Operation.NESTED_TOTAL
+_PRIME: Final = 2**89 - 1
+_NESTED: Final = Operation.NESTED_TOTAL
 
 
 @lru_cache(maxsize=1 << 16)
 def _colour_of(*definition: object) -> int:
     text = "\x1f".join(map(str, definition))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big") % _PRIME
+    return int.from_bytes(blake2b(text.encode(), digest_size=16).digest(), "big") % _PRIME
 
 
-_ADDED, _SUBTRACTED, _COUNT, _RATE, _ASKED, _TOP, _USED, _USES = [_colour_of("role", number) for number in range(8)]
-
-
-_SHAPES = {operation: _colour_of(operation) for operation in Operation}
+_ADDED: Final[int] = _colour_of("role", 0)
+_SUBTRACTED: Final[int] = _colour_of("role", 1)
+_COUNT: Final[int] = _colour_of("role", 2)
+_RATE: Final[int] = _colour_of("role", 3)
+_ASKED: Final[int] = _colour_of("role", 4)
+_TOP: Final[int] = _colour_of("role", 5)
+_USED: Final[int] = _colour_of("role", 6)
+_USES: Final[int] = _colour_of("role", 7)
+_SHAPES: Final = {operation: _colour_of(operation) for operation in Operation}
 
 
 class Identities(NamedTuple):
@@ -45,15 +50,19 @@ class Identities(NamedTuple):
     """The whole problem, distractors too."""
 
 
-class _Ordered(NamedTuple):
+class _Ordered:
     """A problem with its needed quantities in front."""
 
-    nodes: Sequence[Node]
-    num_needed: int
-    top: int
-    asked: int
-    head: str
-    """What else counts: the mode, the modulus, and how much is needed."""
+    __slots__ = ("asked", "head", "nodes", "num_needed", "top")
+
+    def __init__(self, nodes: Sequence[Node], num_needed: int, top: int, asked: int, modulus: int | None) -> None:
+        self.nodes = nodes
+        self.num_needed = num_needed
+        self.top = top
+        self.asked = asked
+        # with one quantity that is both given and asked, a reverse problem is a forward one
+        self.head = f"{'forward' if top == asked else 'reverse'} {modulus} {num_needed}"
+        """What else counts: the mode, the modulus, and how much is needed."""
 
 
 def identities(problem: Problem) -> Identities:
@@ -94,9 +103,7 @@ def _ordered(problem: Problem) -> _Ordered:
             for place in order
         )
         top, asked = place_of[top], place_of[asked]
-    # with one quantity that is both given and asked, a reverse problem is a forward one
-    head = f"{'forward' if top == asked else 'reverse'} {problem.modulus} {len(needed)}"
-    return _Ordered(nodes, len(needed), top, asked, head)
+    return _Ordered(nodes, len(needed), top, asked, problem.modulus)
 
 
 def _whole(ordered: _Ordered, numbers: int, final: list[int]) -> int:
@@ -108,7 +115,8 @@ def _whole(ordered: _Ordered, numbers: int, final: list[int]) -> int:
 
 def _digest(level: str, ordered: _Ordered, colour: int) -> str:
     size = f" {len(ordered.nodes)}" if level == "problem" else ""
-    return hashlib.blake2b(f"{level} {ordered.head}{size} {colour:x}".encode(), digest_size=16).hexdigest()
+    text = f"{level} {ordered.head}{size} {hex(colour)[2:]}"
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _needed(ordered: _Ordered, with_structure: bool) -> tuple[int, int, list[int]]:
@@ -142,18 +150,19 @@ def _needed(ordered: _Ordered, with_structure: bool) -> tuple[int, int, list[int
         uses[ordered.top] = _TOP
         uses[asked] = (uses[asked] or 1) * _ASKED % prime
     structure = numbers = 1
-    shape_term = 0
+    shape = 0
     for at in range(len(nodes) - 1, -1, -1):
-        value = (values[at] + _USED) * (value_uses[at] + _USES) % prime
-        values[at] = value
-        value_term = _ADDED + value
-        numbers = numbers * value_term % prime
-        shape = 0
-        if with_structure:
-            shape = (shapes[at] + _USED) * (shape_uses[at] + _USES) % prime
-            shape_term = _ADDED + shape
-            structure = structure * shape_term % prime
         _, operation, _, parents, minus = nodes[at]
+        value = (values[at] + _USED) * (value_uses[at] + _USES)
+        if with_structure:
+            shape = (shapes[at] + _USED) * (shape_uses[at] + _USES)
+        if parents:  # that of a leaf only enters the product, which is reduced itself
+            value, shape = value % prime, shape % prime
+        values[at] = value
+        shape_term, value_term = _ADDED + shape, _ADDED + value
+        numbers = numbers * value_term % prime
+        if with_structure:
+            structure = structure * shape_term % prime
         is_plain = not minus and operation is not _NESTED
         for number, parent in enumerate(parents):
             if not is_plain:
@@ -183,17 +192,19 @@ def _group(
     They give a product: sums of squares can be equal by chance where the numbers are made by one rule.
     """
     prime = _PRIME
-    shape = value = 1
     if operation is _NESTED:
+        shape = value = 1
         for pair in range(0, len(parents), 2):
             one, other = parents[pair], parents[pair + 1]
             value = value * (_ADDED + (_COUNT + values[one]) * (_RATE + values[other])) % prime
             if with_structure:
                 shape = shape * (_ADDED + (_COUNT + shapes[one]) * (_RATE + shapes[other])) % prime
         return shape, value
-    added = len(parents) - minus
-    for number, parent in enumerate(parents):
-        role = _ADDED if number < added else _SUBTRACTED
+    value = _ADDED + values[parents[0]]
+    shape = _ADDED + shapes[parents[0]] if with_structure else 0
+    for number in range(1, len(parents)):
+        parent = parents[number]
+        role = _ADDED if number < len(parents) - minus else _SUBTRACTED
         value = value * (role + values[parent]) % prime
         if with_structure:
             shape = shape * (role + shapes[parent]) % prime
@@ -213,11 +224,10 @@ def _distractors(nodes: Sequence[Node], final: list[int]) -> int:
         if len(parents) == 1:
             colour += below[parents[0]]
         else:
-            product = 1
-            added = len(parents) - minus
-            for number, parent in enumerate(parents):
-                role = _ADDED if number < added else _SUBTRACTED
-                product = product * (role + below[parent]) % prime
+            product = _ADDED + below[parents[0]]
+            for number in range(1, len(parents)):
+                role = _ADDED if number < len(parents) - minus else _SUBTRACTED
+                product = product * (role + below[parents[number]]) % prime
             colour += product
         below.append(colour * colour % prime)
     uses = [0] * len(nodes)
@@ -225,11 +235,12 @@ def _distractors(nodes: Sequence[Node], final: list[int]) -> int:
     for at in range(len(nodes) - 1, -1, -1):
         if at < start and not uses[at]:
             continue
-        colour = (below[at] + _USED) * (uses[at] + _USES) % prime
+        colour = (below[at] + _USED) * (uses[at] + _USES)
         total = total * (_ADDED + colour) % prime
         if at < start:
             continue
         _, _, _, parents, minus = nodes[at]
+        colour %= prime
         added = len(parents) - minus
         for number, parent in enumerate(parents):
             role = _ADDED if number < added else _SUBTRACTED

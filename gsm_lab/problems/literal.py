@@ -6,6 +6,7 @@ for the same quantity and letters, so nothing has to be understood, and a right 
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.graph import IMPLICIT, Node, Operation
@@ -30,7 +31,7 @@ from gsm_lab.problems.trace import (
 )
 
 _LETTERS = frozenset(VARIABLES)
-_NESTED = Operation.NESTED_TOTAL
+_NESTED: Final = Operation.NESTED_TOTAL
 
 
 def num_retracted(exercise: Exercise, text: str) -> int | None:

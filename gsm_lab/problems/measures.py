@@ -1,10 +1,12 @@
 """What can be said of a graph without its words: its sizes, and its quantities in terms of an unknown."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from gsm_lab.problems.graph import Linear, Node, Operation
+from gsm_lab.problems.making import new_tuple
 
-_NO_DISTRACTORS = {"independent": 0, "reachable": 0, "dead_end": 0}
+_NO_DISTRACTORS: Final = {"independent": 0, "reachable": 0, "dead_end": 0}
 
 
 def sizes_of(nodes: Sequence[Node], needed: Sequence[int], top: int) -> dict[str, int]:
@@ -32,29 +34,31 @@ def sizes_of(nodes: Sequence[Node], needed: Sequence[int], top: int) -> dict[str
         "width": width,
         "distractors": len(nodes) - steps,
     }
-    sizes.update(_distractor_kinds(nodes, needed, top, depths) if len(nodes) > steps else _NO_DISTRACTORS)
+    sizes.update(_distractor_kinds(nodes, top, depths) if len(nodes) > steps else _NO_DISTRACTORS)
     return sizes
 
 
-def _distractor_kinds(nodes: Sequence[Node], needed: Sequence[int], top: int, rooted: list[int]) -> dict[str, int]:
+def _distractor_kinds(nodes: Sequence[Node], top: int, rooted: list[int]) -> dict[str, int]:
     """How many distractors there are of each kind that `ProblemSpec.distractor_kinds` names.
 
     `rooted` is above 0 for needed quantities; what rests on one is marked in it, too.
     """
-    is_needed = set(needed)
-    used = {parent for node in nodes for parent in node[3]}
+    used = [False] * len(nodes)
+    for node in nodes:
+        for parent in node[3]:
+            used[parent] = True
     (top_place, top_item, _), _, _, top_parents, _ = nodes[top]
     items = {top_item} if top_item is not None else {nodes[parent][0][1] for parent in top_parents}
     independent = reachable = dead_end = 0
     for place, ((home, item, _), _, _, parents, _) in enumerate(nodes):
-        if place in is_needed:
+        if rooted[place]:  # it is needed
             continue
         for parent in parents:
             if rooted[parent]:
                 rooted[place] = 1
         if not rooted[place]:
             independent += 1
-        elif place not in used and (home == top_place or item in items):
+        elif not used[place] and (home == top_place or item in items):
             dead_end += 1
         else:
             reachable += 1
@@ -65,7 +69,7 @@ def linear_forms(nodes: Sequence[Node], unknown: int) -> list[Linear | None]:
     """Every quantity in terms of the one at place `unknown`, or None where it is no a * x + b in whole numbers."""
     forms: list[Linear | None] = []
     for place, node in enumerate(nodes):
-        forms.append(Linear(1, 0) if place == unknown else linear_form(node, forms))
+        forms.append(new_tuple(Linear, (1, 0)) if place == unknown else linear_form(node, forms))
     return forms
 
 
@@ -78,7 +82,7 @@ def linear_form(node: Node, known: Sequence[Linear | None]) -> Linear | None:
     _, operation, number, parents, minus = node
     constant = number or 0
     if not parents:
-        return Linear(0, constant)
+        return new_tuple(Linear, (0, constant))
     forms = [form for parent in parents if (form := known[parent]) is not None]
     if len(forms) < len(parents):
         return None
@@ -96,7 +100,7 @@ def linear_form(node: Node, known: Sequence[Linear | None]) -> Linear | None:
         else:
             a, b = a - term_a, b - term_b
     if number is None:
-        return Linear(a, b)
+        return new_tuple(Linear, (a, b))
     if operation is Operation.PLUS:
         b += constant
     elif operation is Operation.MINUS:
@@ -107,4 +111,4 @@ def linear_form(node: Node, known: Sequence[Linear | None]) -> Linear | None:
         if a % constant or b % constant:
             return None
         a, b = a // constant, b // constant
-    return Linear(a, b)
+    return new_tuple(Linear, (a, b))

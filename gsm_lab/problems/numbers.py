@@ -5,12 +5,12 @@ differences is in range, so several can always be added and subtracted one by on
 subtracted; and totals were only drawn where their kinds can be kept small. Otherwise numbers are drawn again.
 """
 
-from bisect import bisect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from random import Random
-from typing import NamedTuple
+from typing import Final
 
 from gsm_lab.problems.graph import Operation
 from gsm_lab.problems.spec import GREATEST_MULTIPLIER, ProblemSpec
@@ -18,9 +18,16 @@ from gsm_lab.problems.structure import NESTED, Skeleton
 
 GREATEST_COEFFICIENT = 10**6
 """Of the unknown, in a reverse problem."""
-_CONSTANT, _COPY, _SUM, _DIFFERENCE = Operation.CONSTANT, Operation.COPY, Operation.SUM, Operation.DIFFERENCE
-_PLUS, _MINUS, _TIMES, _DIVIDED = Operation.PLUS, Operation.MINUS, Operation.TIMES, Operation.DIVIDED
-_TOTAL, _NESTED_TOTAL = Operation.TOTAL, Operation.NESTED_TOTAL
+_CONSTANT: Final = Operation.CONSTANT
+_COPY: Final = Operation.COPY
+_SUM: Final = Operation.SUM
+_DIFFERENCE: Final = Operation.DIFFERENCE
+_PLUS: Final = Operation.PLUS
+_MINUS: Final = Operation.MINUS
+_TIMES: Final = Operation.TIMES
+_DIVIDED: Final = Operation.DIVIDED
+_TOTAL: Final = Operation.TOTAL
+_NESTED_TOTAL: Final = Operation.NESTED_TOTAL
 _WITH_CONSTANT = {"add": _PLUS, "subtract": _MINUS, "multiply": _TIMES, "divide": _DIVIDED}
 
 
@@ -30,16 +37,20 @@ Drawn = tuple[Operation, int | None, tuple[int, ...], int, int, int]
 """A definition, its value, and its coefficient of the unknown (0 in a forward problem)."""
 
 
-class Numbers(NamedTuple):
+class Numbers:
     """What makes a skeleton a problem, but for names; in order of computation, so that the last one is the top."""
 
-    definitions: list[Definition]
-    values: list[int]
-    coefficient: int
-    """Of the unknown, in the top quantity."""
+    __slots__ = ("coefficient", "definitions", "values")
+
+    def __init__(self, definitions: list[Definition], values: list[int], coefficient: int) -> None:
+        self.definitions = definitions
+        self.values = values
+        self.coefficient = coefficient
+        """Of the unknown, in the top quantity."""
 
 
-class Rules(NamedTuple):
+@dataclass(frozen=True)
+class Rules:
     """What a spec allows numbers to be, ready for use."""
 
     least: int
@@ -216,7 +227,10 @@ def _with_constant(
 ) -> tuple[Operation, int, int] | None:
     """A group's value put together with a constant: the operation, the constant and the result."""
     operations, cumulative = rules.operations, rules.cumulative
-    start = bisect(cumulative, random() * cumulative[-1], 0, len(cumulative) - 1)
+    weight = random() * cumulative[-1]
+    start = 0
+    while start < len(cumulative) - 1 and weight >= cumulative[start]:
+        start += 1
     free = rules.modulus is not None
     for operation in operations[start : start + len(cumulative)]:
         low, high = rules.first, rules.last

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gsm_lab.errors import GraphError
-from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation
+from gsm_lab.problems.graph import DependencyGraph, Linear, Operation
 from gsm_lab.problems.measures import linear_forms, sizes_of
 
 
@@ -44,25 +44,6 @@ class Problem:
                     f"the value of {self.graph.nodes[self.given].name} does not settle "
                     f"{self.graph.nodes[self.query].name}: ask for a constant that it depends on."
                 )
-
-    @staticmethod
-    def by_construction(
-        nodes: tuple[Node, ...],
-        values: list[int],
-        needed: list[int],
-        query: int,
-        modulus: int | None = None,
-        given: int | None = None,
-    ) -> "Problem":
-        """A problem whose maker vouches for it: nothing is checked, and what is known is not computed again.
-
-        The checks would take a tenth of the time of a draw; the tests make them for what is drawn.
-        """
-        graph = object.__new__(DependencyGraph)
-        graph.__dict__["nodes"] = nodes
-        problem = object.__new__(Problem)
-        problem.__dict__.update(graph=graph, query=query, modulus=modulus, given=given, values=values, needed=needed)
-        return problem
 
     @property
     def mode(self) -> str:

@@ -104,7 +104,7 @@ def _patterns_of(template: Template) -> _Patterns:
         ),
         modulus=re.compile(_with_slots(pattern["prompt.modulus"], {"m": "(?P<m>[0-9]{1,12})"})),
         rules=frozenset(template.rule(kind).removesuffix(pattern["prompt.fact_end"]) for kind in ("total", "yield")),
-        questions={template.question(quantity): quantity for quantity in template.quantities()},
+        questions={template.questions[quantity]: quantity for quantity in template.quantities()},
     )
 
 

@@ -6,7 +6,9 @@ from random import Random
 
 from gsm_lab.errors import TemplateError
 from gsm_lab.problems.exercise import Exercise
-from gsm_lab.problems.graph import IMPLICIT
+from gsm_lab.problems.graph import IMPLICIT, Node, Operation
+from gsm_lab.problems.making import made
+from gsm_lab.problems.phrase import fill
 from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.solution import write_solution
 from gsm_lab.problems.spec import PLACES
@@ -28,38 +30,40 @@ def render(problem: Problem, template: Template, rng: Random, style: Style = PLA
     words = _words(problem, template, random)
     told = [words[node[0]] for node in nodes]
     sentences = _sentence_order(problem, style.sentence_order, random)
-    writers = template.fact_writers
+    phrases = template.facts
     unknown = problem.query if problem.given is not None else -1
     facts = []
     for place in sentences:
         _, operation, constant, parents, _ = nodes[place]
         if place == unknown:
-            writer, x_first = template.unknown_writer
-            facts.append(writer(told[place][0 if x_first else 1]))
+            phrase, x_first = template.unknown_fact
+            facts.append(fill(phrase, (told[place][0 if x_first else 1],)))
             continue
-        writer, x_first = writers[operation]
+        phrase, x_first = phrases[operation]
         x = told[place][0 if x_first else 1]
         if not parents:
-            facts.append(writer(x, constant))
+            facts.append(fill(phrase, (x, str(constant))))
         elif len(parents) == 1:
-            facts.append(writer(x, constant, told[parents[0]][1]))
+            facts.append(fill(phrase, (x, str(constant), told[parents[0]][1])))
         else:
-            facts.append(template.fact_of_many(nodes[place], x, [told[parent][1] for parent in parents]))
+            texts = _texts_of_many(nodes[place], [told[parent][1] for parent in parents], template)
+            facts.append(fill(phrase, (x, str(constant), *texts)))
     if problem.given is not None:
-        writer, x_first = template.given_writer
-        fact = writer(told[problem.given][0 if x_first else 1], problem.values[problem.given])
+        phrase, x_first = template.given_fact
+        fact = fill(phrase, (told[problem.given][0 if x_first else 1], str(problem.values[problem.given])))
         facts.insert(_place_of_given(problem, sentences, style.sentence_order, random), fact)
     if problem.modulus is not None or style.rules:
-        texts = [] if problem.modulus is None else [template.modulus_sentence(problem.modulus)]
+        rules = [] if problem.modulus is None else [template.modulus_sentence(problem.modulus)]
         if style.rules:
-            texts += [template.rule("yield" if each else "total") for each in _rules(problem)]
-        facts = texts + facts
+            rules += [template.rule("yield" if each else "total") for each in _rules(problem)]
+        facts = rules + facts
     facts.append(words.question(nodes[problem.query][0]))
     names = [short for _, _, short in told]
     variables: Sequence[str] = names
     if template.grammar.has_variables:
         variables = _letters(problem, random)
-    return Exercise(
+    return made(
+        Exercise,
         problem=problem,
         context=template.context,
         frames=template.frames,
@@ -72,14 +76,33 @@ def render(problem: Problem, template: Template, rng: Random, style: Style = PLA
     )
 
 
+def _texts_of_many(node: Node, texts: list[str], template: Template) -> tuple[str, str, str]:
+    """What stands for the group, its sum and what is taken away where a quantity is defined by several parents."""
+    _, operation, _, _, minus = node
+    if operation is Operation.SUM:
+        return template.listing(texts), "", ""
+    if not minus:
+        return _sum(texts, template), "", ""
+    added = len(texts) - minus
+    plus, less = _sum(texts[:added], template), _sum(texts[added:], template)
+    net = "" if operation is Operation.DIFFERENCE else fill(template.groups[1], ("", "", "", plus, less))
+    return net, plus, less
+
+
+def _sum(texts: list[str], template: Template) -> str:
+    return texts[0] if len(texts) == 1 else fill(template.groups[0], ("", "", template.listing(texts)))
+
+
 def _words(problem: Problem, template: Template, random: Callable[[], float]) -> Words:
     """What quantities are called, with places and items moved on by random numbers: other nouns, the same problem."""
     num_places, num_items = len(template.places), len(template.items)
-    names = [node[0] for node in problem.graph.nodes]
-    greatest_place = max([place for place, _, _ in names])
+    greatest_place = greatest_item = 0
+    for node in problem.graph.nodes:
+        place, item, _ = node[0]
+        greatest_place = max(greatest_place, place)
+        greatest_item = max(greatest_item, item or 0)
     if num_places > PLACES and greatest_place < PLACES:
         num_places = PLACES  # further places are for those that need them
-    greatest_item = max([item or 0 for _, item, _ in names])
     if greatest_place >= num_places or greatest_item >= num_items:
         raise TemplateError(
             f"the problem speaks of place {greatest_place} and item {greatest_item}, {template.context!r} has "
@@ -91,7 +114,8 @@ def _words(problem: Problem, template: Template, random: Callable[[], float]) ->
 def _sentence_order(problem: Problem, order: str, random: Callable[[], float]) -> list[int]:
     """The quantities that the text defines, in the order of its sentences."""
     nodes = problem.graph.nodes
-    stated = [place for place, node in enumerate(nodes) if node[1] not in IMPLICIT]
+    implicit = IMPLICIT
+    stated = [place for place, node in enumerate(nodes) if node[1] not in implicit]
     if order == "shuffled":
         keys = [random() for _ in nodes]
     else:

@@ -1,11 +1,13 @@
 """Gold solutions: what a careful solver would write, in a chosen order and form."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from random import Random
+from typing import Final
 
 from gsm_lab.problems.graph import Linear, Node, Operation
 from gsm_lab.problems.measures import linear_forms
+from gsm_lab.problems.phrase import fill
 from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.style import Style
 from gsm_lab.problems.trace import (
@@ -19,8 +21,13 @@ from gsm_lab.problems.trace import (
     write_expression,
 )
 
-_CONSTANT, _COPY, _PLUS, _MINUS = Operation.CONSTANT, Operation.COPY, Operation.PLUS, Operation.MINUS
-_TIMES, _DIVIDED, _NESTED = Operation.TIMES, Operation.DIVIDED, Operation.NESTED_TOTAL
+_CONSTANT: Final = Operation.CONSTANT
+_COPY: Final = Operation.COPY
+_PLUS: Final = Operation.PLUS
+_MINUS: Final = Operation.MINUS
+_TIMES: Final = Operation.TIMES
+_DIVIDED: Final = Operation.DIVIDED
+_NESTED: Final = Operation.NESTED_TOTAL
 
 
 def expression_of(node: Node, names: Sequence[str]) -> Expression:
@@ -98,32 +105,33 @@ def write_solution(
     not matter. `rng` decides a random order, checks and recoveries; without it there are none.
     """
     joiner = grammar.joiner
-    answer = problem.answer
+    answer = str(problem.answer)
+    phrases = grammar.phrases
     if style.form == "answer_only":
-        return joiner + grammar.answer.format(value=answer)
+        return joiner + fill(phrases["answer"], (answer,))
     nodes, values = problem.graph.nodes, problem.values
     order: Sequence[int] = problem.needed
     texts: list[str] = []
     unknown = problem.query if problem.given is not None else -1
     if style.trace_order == "goal_directed":
         order = plan_order(problem)
-        plan = grammar.write_plan
+        plan = phrases["plan"]
         texts += [
-            plan(names[place], "", write_expression(expression_of(nodes[place], names)))
+            fill(plan, (names[place], write_expression(expression_of(nodes[place], names))))
             for place in order
             if place != unknown
         ]
         order = order[::-1]
     elif style.trace_order == "random" and rng is not None:
         order = random_order(problem, rng)
-    step = grammar.write_step
+    step = phrases["step"]
     extras = rng if style.checks or style.recovery else None
     if unknown < 0:
         modulus = problem.modulus
         for place in order:
             chain = chain_text(nodes[place], variables, values, modulus)
             if extras is None:
-                texts.append(step(names[place], variables[place], chain))
+                texts.append(fill(step, (names[place], chain, variables[place])))
             else:
                 texts += _with_extras(names[place], variables[place], chain, modulus, grammar, style, extras)
     else:
@@ -131,7 +139,7 @@ def write_solution(
         letter = variables[unknown]
         for place in order:
             if place == unknown:
-                texts.append(grammar.write_unknown(names[place], letter))
+                texts.append(fill(phrases["unknown"], (names[place], letter)))
                 continue
             # the unknown may cancel, as in `3 * k - 3 * k + 2`: what counts is whether it is in the parents
             is_open = any(forms[parent].a for parent in nodes[place].parents)  # type: ignore[union-attr]
@@ -140,13 +148,13 @@ def write_solution(
             else:
                 chain = chain_text(nodes[place], variables, values, None)
             if extras is None or is_open:
-                texts.append(step(names[place], variables[place], chain))
+                texts.append(fill(step, (names[place], chain, variables[place])))
             else:
                 texts += _with_extras(names[place], variables[place], chain, None, grammar, style, extras)
         texts += equation_texts(problem, forms[problem.top], names, letter, grammar)
     if style.form == "think":
         return f" {THINK} {joiner.join(texts)} {END_THINK} {ANSWER} {answer} {END_ANSWER}"
-    texts.append(grammar.answer.format(value=answer))
+    texts.append(fill(phrases["answer"], (answer,)))
     return joiner + joiner.join(texts)
 
 
@@ -265,16 +273,17 @@ def _with_extras(
     """A step, maybe after a wrong one that is taken back, and maybe before a check."""
     texts = []
     *links, value = chain.split(" = ")
-    right = grammar.write_step(name, variable, chain)
+    step = grammar.phrases["step"]
+    right = fill(step, (name, chain, variable))
     if rng.random() < style.recovery:
         slip = int(value) + 1 + int(rng.random() * (9 if modulus is None else modulus - 1))
         wrong = slip if modulus is None else slip % modulus
-        texts += [grammar.write_step(name, variable, " = ".join([*links, str(wrong)])), grammar.retract]
+        texts += [fill(step, (name, " = ".join([*links, str(wrong)]), variable)), grammar.retract]
     texts.append(right)
     if rng.random() < style.checks:
         check = last_check(links[-1] if links else "", int(value), modulus)
         if check is not None:
-            texts.append(grammar.check.format(equation=check))
+            texts.append(fill(grammar.phrases["check"], (check,)))
     return texts
 
 
@@ -293,7 +302,11 @@ def last_check(last_link: str, value: int, modulus: int | None) -> str | None:
     return f"{value} / {right} = {left}" if sign == "*" else f"{value} * {right} = {left}"
 
 
-def form_text(form: Linear, letter: str) -> str:
+Form = tuple[int, int]
+"""a and b of a * x + b: a `Linear` without its class, which is quicker to make."""
+
+
+def form_text(form: Form, letter: str) -> str:
     """`3 * k + 2`, as short as it can be written; a quantity is never negative, so it never begins with a minus."""
     a, b = form
     if not a:
@@ -307,73 +320,54 @@ def form_text(form: Linear, letter: str) -> str:
 def form_chain_text(node: Node, variables: Sequence[str], forms: Sequence[Linear | None], letter: str) -> str:
     """The same chain where the unknown is in it: `W + k = 4 * k + 3 + k = 5 * k + 3`."""
     _, operation, constant, parents, minus = node
-    known = [form for parent in parents if (form := forms[parent]) is not None]
+    known: list[Form] = [form for parent in parents if (form := forms[parent]) is not None]
     if len(known) == 1 and constant is None:
         symbol, text = variables[parents[0]], form_text(known[0], letter)
         return symbol if symbol == text else f"{symbol} = {text}"
-    symbols = definition_text(node, variables)
+    links = [definition_text(node, variables)]
     if operation is _NESTED:
         pairs = list(zip(known[::2], known[1::2], strict=True))
-        products = [Linear(one.a * two.b + two.a * one.b, one.b * two.b) for one, two in pairs]
-        put_in = " + ".join([f"{_factor(one, letter)} * {_factor(two, letter)}" for one, two in pairs])
-        links = [symbols, put_in, *_running(products, 0, letter, lambda group: group)]
-        return " = ".join(_distinct(links))
-    if len(known) == 1:
-        total = known[0]
-        links = [symbols, ""]
-    else:
-        links = [symbols, *_running(known, minus, letter, lambda group: _around(operation, constant, group))]
-        total = Linear(node.group([form.a for form in known]), node.group([form.b for form in known]))
+        links.append(" + ".join([f"{_factor(one, letter)} * {_factor(two, letter)}" for one, two in pairs]))
+        known = [(a * d + c * b, b * d) for (a, b), (c, d) in pairs]
+    a, b = known[0]
+    for at in range(1, len(known)):
+        links.append(_around(operation, constant, form_text((a, b), letter) + _rest(known, at, minus, letter)))
+        c, d = known[at]
+        a, b = (a + c, b + d) if at < len(known) - minus else (a - c, b - d)
     if constant is not None:
-        links[len(known)] = _around_form(operation, constant, total, letter)
+        links.append(_around_form(operation, constant, (a, b), letter))
         if operation is _PLUS:
-            total = Linear(total.a, total.b + constant)
+            b += constant
         elif operation is _MINUS:
-            total = Linear(total.a, total.b - constant)
+            b -= constant
         elif operation is _TIMES:
-            total = Linear(total.a * constant, total.b * constant)
+            a, b = a * constant, b * constant
         else:
-            total = Linear(total.a // constant, total.b // constant)
-        links.append(form_text(total, letter))
-    return " = ".join(_distinct(links))
+            a, b = a // constant, b // constant
+    links.append(form_text((a, b), letter))
+    return " = ".join([link for at, link in enumerate(links) if not at or link != links[at - 1]])
 
 
-def _running(forms: Sequence[Linear], minus: int, letter: str, around: Callable[[str], str]) -> list[str]:
-    """A sum of forms with its first terms taken together, one more in every link; the last link is one form."""
-    signs = ["+"] * (len(forms) - minus) + ["-"] * minus
-    total = forms[0]
-    links = []
-    for at in range(1, len(forms) + 1):
-        rest = [
-            f" {sign} {_subtrahend(form, letter) if sign == '-' else form_text(form, letter)}"
-            for sign, form in zip(signs[at:], forms[at:], strict=True)
-        ]
-        links.append(around(form_text(total, letter) + "".join(rest)))
-        if at < len(forms):
-            sign, form = signs[at], forms[at]
-            factor = -1 if sign == "-" else 1
-            total = Linear(total.a + factor * form.a, total.b + factor * form.b)
-    return links
+def _rest(forms: Sequence[Form], start: int, minus: int, letter: str) -> str:
+    """The terms of a sum of forms from number `start` on, each behind its sign."""
+    text = ""
+    for at in range(start, len(forms)):
+        a, b = forms[at]
+        term = form_text((a, b), letter)
+        if at < len(forms) - minus:
+            text += f" + {term}"
+        else:
+            text += f" - ( {term} )" if a and b else f" - {term}"
+    return text
 
 
-def _distinct(links: Sequence[str]) -> list[str]:
-    """The links without those that say the same as the one before."""
-    return [link for at, link in enumerate(links) if not at or link != links[at - 1]]
-
-
-def _factor(form: Linear, letter: str) -> str:
+def _factor(form: Form, letter: str) -> str:
     """A form as a factor: in brackets unless it is a letter or a number."""
     text = form_text(form, letter)
     return f"( {text} )" if " " in text else text
 
 
-def _subtrahend(form: Linear, letter: str) -> str:
-    """A form as what is taken away: in brackets if it has two terms."""
-    text = form_text(form, letter)
-    return f"( {text} )" if form.a and form.b else text
-
-
-def _around_form(operation: Operation, constant: int, form: Linear, letter: str) -> str:
+def _around_form(operation: Operation, constant: int, form: Form, letter: str) -> str:
     if operation is _PLUS:
         return f"{constant} + {form_text(form, letter)}"
     if operation is _MINUS:
@@ -392,13 +386,14 @@ def equation_texts(
     value = problem.values[problem.given]
     a, b = form
     equation = f"{form_text(form, letter)} = {value}"
-    texts = [grammar.given.format(n=names[problem.given], value=value, equation=equation)]
+    solve = grammar.phrases["solve"]
+    texts = [fill(grammar.phrases["given"], (names[problem.given], str(value), equation))]
     term = letter if abs(a) == 1 else f"{abs(a)} * {letter}"
     right = value if a > 0 else -value
     if b or a < 0:
         calculation = f"{b} - {value}" if a < 0 else f"{value} - {b}" if b > 0 else f"{value} + {-b}"
         right = b - value if a < 0 else value - b
-        texts.append(grammar.solve.format(equation=f"{term} = {calculation} = {right}"))
+        texts.append(fill(solve, (f"{term} = {calculation} = {right}",)))
     if abs(a) != 1:
-        texts.append(grammar.solve.format(equation=f"{letter} = {right} / {abs(a)} = {right // abs(a)}"))
+        texts.append(fill(solve, (f"{letter} = {right} / {abs(a)} = {right // abs(a)}",)))
     return texts

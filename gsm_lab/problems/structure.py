@@ -4,15 +4,16 @@ The skeleton grows from its last quantity down. Every quantity has a budget, tak
 and hands the rest down to its parents (`budget.py`), so nothing is ever drawn in vain.
 """
 
-from bisect import bisect
 from collections.abc import Callable, Sequence
 from math import isqrt
 from random import Random
+from typing import Final
 
 from gsm_lab.problems.budget import ANY_HEIGHT, WIDE, Budget, plan_for
 from gsm_lab.problems.spec import ProblemSpec
 
-FLAT, NESTED = 1, 2
+FLAT: Final = 1
+NESTED: Final = 2
 """Kinds of implicit totals; 0 is none."""
 
 
@@ -61,11 +62,10 @@ def draw_skeleton(spec: ProblemSpec, rng: Random) -> Skeleton:
             current += 1
             continue
         height, owes = heights[current], owed[current]
-        shapes, cumulative = budget.choices(left, height, owes)
-        shape = shapes[bisect(cumulative, random() * cumulative[-1], 0, len(shapes) - 1)]
-        rest = left - shape.cost
-        num_new = shape.parents
-        if owes and num_new >= budget.least_width:
+        num_parents, constant, cost = budget.choices(left, height, owes).at(random())
+        rest = left - cost
+        num_new = num_parents
+        if owes and num_parents >= budget.least_width:
             owes &= ~WIDE
         reused: Sequence[int] = ()
         if is_layered:
@@ -80,17 +80,21 @@ def draw_skeleton(spec: ProblemSpec, rng: Random) -> Skeleton:
             rest += len(reused)
             num_new -= len(reused)
         start = len(budgets)
+        parents = [start + at for at in range(num_new)]
+        parents += reused
         if num_new == 1:
             budgets.append(rest)
         else:
             budgets += _shares(rest, num_new, height, owes, budget, random)
         owed.append(owes)
-        owed += [0] * (num_new - 1)
-        heights += [height] * num_new
+        heights.append(height)
+        for _ in range(num_new - 1):
+            owed.append(0)
+            heights.append(height)
         total = 0
-        if shape.parents > 1 and not shape.constant and not reused and home[current] < 0:
+        if num_parents > 1 and not constant and not reused and home[current] < 0:
             total = _kind_of_total(skeleton, current, num_new, spec, random)
-        _add(skeleton, current, shape.constant, total, [*range(start, start + num_new), *reused], num_new)
+        _add(skeleton, current, constant, total, parents, num_new)
         current += 1
     return skeleton
 
@@ -162,15 +166,15 @@ def _add(skeleton: Skeleton, current: int, constant: bool, total: int, parents: 
     skeleton.parents.append(parents)
     skeleton.constants.append(constant)
     skeleton.totals.append(total)
-    caps = skeleton.caps
-    cap = caps[current]
+    caps, homes = skeleton.caps, skeleton.home
+    cap, home = caps[current], -1
     if total:
         skeleton.num_totals += 1
         cap = _cap_of_kinds(cap, len(parents), total == NESTED)
-        skeleton.home += [current] * num_new
-    else:
-        skeleton.home += [-1] * num_new
-    caps += [cap] * num_new
+        home = current
+    for _ in range(num_new):
+        caps.append(cap)
+        homes.append(home)
     for parent in parents[num_new:]:
         if caps[parent] > cap:
             caps[parent] = cap

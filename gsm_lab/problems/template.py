@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gsm_lab.errors import TemplateError
-from gsm_lab.problems.graph import Node, Operation, Quantity
+from gsm_lab.problems.graph import Operation, Quantity
+from gsm_lab.problems.making import new_tuple
+from gsm_lab.problems.phrase import Phrase, phrase_of
 from gsm_lab.problems.spec import ITEMS, PLACES
 from gsm_lab.problems.trace import VARIABLES, TraceGrammar, slots_in
 
@@ -57,11 +59,11 @@ _KIND_OF = {
     Operation.TIMES: "times",
     Operation.DIVIDED: "divided",
 }
-_POSITIONS = {"x": "0", "c": "1", "g": "2", "list": "2", "plus": "3", "minus": "4"}
+_SLOTS = ("x", "c", "g", "plus", "minus")
+"""The order in which the slots of facts and groups are filled; a list is a group."""
 _MOST_REMEMBERED = 400
 """Where there are more names than this, those of one text are forgotten after it."""
 Nouns = tuple[tuple[str, str], ...]
-Fact = Callable[..., str]
 
 
 @dataclass(frozen=True)
@@ -99,17 +101,22 @@ class Template:
     @cached_property
     def names(self) -> "_Names":
         """The names that facts use, by quantity."""
-        return _Names(self, "names")
+        return _Names(self, "names.{}")
 
     @cached_property
     def first_names(self) -> "_Names":
         """The same names as they begin a sentence."""
-        return _Names(self, "names", self.capitalised)
+        return _Names(self, "names.{}", self.capitalised)
 
     @cached_property
     def short_names(self) -> "_Names":
         """The names that solutions use, by quantity."""
-        return _Names(self, "short_names")
+        return _Names(self, "short_names.{}")
+
+    @cached_property
+    def questions(self) -> "_Names":
+        """The sentences that ask for quantities."""
+        return _Names(self, "prompt.{}_question")
 
     def in_words(self, pattern: str, quantity: Quantity | None) -> str:
         """A pattern with the nouns of a quantity in its slots; None leaves all but category and part empty."""
@@ -122,36 +129,32 @@ class Template:
                 nouns |= {key if key != "short" else "item_short": text for key, text in self.items[quantity.item]}
         return pattern.format(**nouns)
 
-    def question(self, quantity: Quantity) -> str:
-        """The sentence that asks for the quantity."""
-        return self.in_words(self.pattern[f"prompt.{kind_of(quantity)}_question"], quantity)
-
     def rule(self, kind: str) -> str:
         """The sentence that says what a "total" or a "yield", which is a nested total, counts."""
         return self.sentence(self.in_words(self.pattern[f"prompt.{kind}_rule"], None))
 
     @cached_property
-    def fact_writers(self) -> Mapping[Operation, tuple[Fact, bool]]:
-        """For every stated operation, what puts `x, c, g, plus, minus` into words, and whether x begins it."""
-        return {operation: self.writer(f"facts.{kind}") for operation, kind in _KIND_OF.items()}
+    def facts(self) -> Mapping[Operation, tuple[Phrase, bool]]:
+        """For every stated operation, what `x, c, g, plus, minus` are put into, and whether x begins it."""
+        return {operation: self.phrase(f"facts.{kind}") for operation, kind in _KIND_OF.items()}
 
     @cached_property
-    def group_writers(self) -> tuple[Fact, Fact]:
-        """What puts a sum, and a net of two, into words; the slots are those of facts."""
-        return self.writer("groups.sum")[0], self.writer("groups.net")[0]
+    def groups(self) -> tuple[Phrase, Phrase]:
+        """What says a sum, and a net of two; the slots are those of facts."""
+        return self.phrase("groups.sum")[0], self.phrase("groups.net")[0]
 
     @cached_property
-    def unknown_writer(self) -> tuple[Fact, bool]:
+    def unknown_fact(self) -> tuple[Phrase, bool]:
         """What says that x is not known."""
-        return self.writer("facts.unknown")
+        return self.phrase("facts.unknown")
 
     @cached_property
-    def given_writer(self) -> tuple[Fact, bool]:
+    def given_fact(self) -> tuple[Phrase, bool]:
         """What says that x, which has a definition, is known to be c."""
-        return self.writer("facts.given")
+        return self.phrase("facts.given")
 
-    def writer(self, name: str) -> tuple[Fact, bool]:
-        """What puts `x, c, g, plus, minus` into a pattern, and whether x begins it; facts end as sentences do."""
+    def phrase(self, name: str) -> tuple[Phrase, bool]:
+        """A pattern that `x, c, g, plus, minus` are put into, and whether x begins it; facts end as sentences do."""
         pattern = self.pattern[name]
         is_fact = name.startswith("facts.")
         if is_fact:
@@ -159,23 +162,7 @@ class Template:
         x_first = pattern.startswith("{x}")
         if is_fact and not x_first:
             pattern = self.capitalised(pattern)
-        for slot, place in _POSITIONS.items():
-            pattern = pattern.replace("{" + slot + "}", "{" + place + "}")
-        return pattern.format, x_first
-
-    def fact_of_many(self, node: Node, x: str, texts: Sequence[str]) -> str:
-        """The sentence that defines a quantity by two or more parents, given what it and they are called."""
-        group = plus = minus = ""
-        if node.operation is Operation.SUM:
-            group = self.listing(texts)
-        elif node.minus:
-            added = len(texts) - node.minus
-            plus, minus = self._sum(texts[:added]), self._sum(texts[added:])
-            if node.operation is not Operation.DIFFERENCE:
-                group = self.group_writers[1](None, None, None, plus, minus)
-        else:
-            group = self._sum(texts)
-        return self.fact_writers[node.operation][0](x, node.constant, group, plus, minus)
+        return phrase_of(pattern.replace("{list}", "{g}"), _SLOTS), x_first
 
     def words(self, num_places: int, place_by: int, item_by: int) -> "Words":
         """What quantities are called where every place, of so many, and every item is moved on by a number."""
@@ -190,9 +177,6 @@ class Template:
     @cached_property
     def _words(self) -> dict[tuple[int, int, int], "Words"]:
         return {}
-
-    def _sum(self, texts: Sequence[str]) -> str:
-        return texts[0] if len(texts) == 1 else self.group_writers[0](None, None, self.listing(texts))
 
     def modulus_sentence(self, modulus: int) -> str:
         """The sentence that says by what everything is counted."""
@@ -236,8 +220,8 @@ class Template:
         for quantity in self.quantities():
             for name in (self.names[quantity], self.first_names[quantity], self.short_names[quantity]):
                 yield from (name, " " + name)
-            yield " " + self.question(quantity)
-            yield self.question(quantity)
+            yield " " + self.questions[quantity]
+            yield self.questions[quantity]
         name, short = self.names[Quantity(0, 0)], self.short_names[Quantity(0, 0)]
         names = self.listing([name] * 3)
         texts = [pattern.format(x=name, c="7", g=name, list=names, plus=name, minus=name, m="12")
@@ -282,14 +266,14 @@ def _limited(template: Template, places: int, items: int) -> Template:
 
 
 class _Names(dict[Quantity, str]):
-    """Names by quantity, made when they are first asked for."""
+    """Names by quantity, or questions, made when they are first asked for; `pattern` names theirs, but for the kind."""
 
-    def __init__(self, template: Template, table: str, change: Callable[[str], str] = str) -> None:
+    def __init__(self, template: Template, pattern: str, change: Callable[[str], str] = str) -> None:
         super().__init__()
-        self.template, self.table, self.change = template, table, change
+        self.template, self.pattern, self.change = template, pattern, change
 
     def __missing__(self, quantity: Quantity) -> str:
-        pattern = self.template.pattern[f"{self.table}.{kind_of(quantity)}"]
+        pattern = self.template.pattern[self.pattern.format(kind_of(quantity))]
         name = self[quantity] = self.change(self.template.in_words(pattern, quantity))
         return name
 
@@ -301,13 +285,12 @@ class Words(dict[Quantity, tuple[str, str, str]]):
         super().__init__()
         self.template = template
         self.num_places, self.place_by, self.item_by = num_places, place_by, item_by
-        self._questions: dict[Quantity, str] = {}
 
     def moved(self, quantity: Quantity) -> Quantity:
         """The quantity whose nouns stand for this one."""
         place, item, each = quantity
         moved_item = None if item is None else (item + self.item_by) % len(self.template.items)
-        return Quantity((place + self.place_by) % self.num_places, moved_item, each)
+        return new_tuple(Quantity, ((place + self.place_by) % self.num_places, moved_item, each))
 
     def __missing__(self, quantity: Quantity) -> tuple[str, str, str]:
         template, moved = self.template, self.moved(quantity)
@@ -317,10 +300,7 @@ class Words(dict[Quantity, tuple[str, str, str]]):
 
     def question(self, quantity: Quantity) -> str:
         """The sentence that asks for a quantity."""
-        known = self._questions.get(quantity)
-        if known is None:
-            known = self._questions[quantity] = self.template.question(self.moved(quantity))
-        return known
+        return self.template.questions[self.moved(quantity)]
 
 
 def kind_of(quantity: Quantity) -> str:

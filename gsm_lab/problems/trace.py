@@ -29,6 +29,7 @@ from functools import cached_property, lru_cache
 
 from gsm_lab.errors import TemplateError
 from gsm_lab.problems.graph import Linear
+from gsm_lab.problems.phrase import Phrase, phrase_of
 
 FORMS = ("steps", "answer_only", "think")
 """What a completion is: statements; the answer alone; or statements and an answer in tags."""
@@ -42,16 +43,17 @@ LETTERS = tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 VARIABLES = LETTERS + tuple(f"{letter}{digit}" for digit in range(1, 10) for letter in LETTERS)
 """What a solution may call a quantity: a letter, or past 52 quantities a letter with a digit."""
 _SIGNS = re.compile(r"([()+*/\-])")
-_SLOTS = {
-    "plan": {"n", "expression"},
-    "step": {"n", "chain"},
-    "unknown": {"n"},
-    "given": {"n", "value", "equation"},
-    "solve": {"equation"},
-    "check": {"equation"},
-    "retract": set(),
-    "answer": {"value"},
+_SLOTS: Mapping[str, tuple[str, ...]] = {
+    "plan": ("n", "expression"),
+    "step": ("n", "chain"),
+    "unknown": ("n",),
+    "given": ("n", "value", "equation"),
+    "solve": ("equation",),
+    "check": ("equation",),
+    "retract": (),
+    "answer": ("value",),
 }
+"""The slots that every pattern has; steps and unknowns may have `v` besides."""
 
 
 @dataclass(frozen=True)
@@ -185,9 +187,9 @@ class TraceGrammar:
             if type(pattern) is not str or not pattern:
                 raise TemplateError(f"trace.{kind} = {pattern!r}: write text in quotation marks.")
             slots = slots_in(f"trace.{kind}", pattern)
-            if missing := sorted(wanted - slots):
+            if missing := sorted(set(wanted) - slots):
                 raise TemplateError(f"trace.{kind} = {pattern!r} lacks the slots {missing}: write them in braces.")
-            if extra := sorted(slots - wanted - ({"v"} if kind in ("step", "unknown") else set())):
+            if extra := sorted(slots - set(wanted) - ({"v"} if kind in ("step", "unknown") else set())):
                 raise TemplateError(f"trace.{kind} = {pattern!r} has the slots {extra}, which mean nothing there.")
         if not self.statement_end:
             raise TemplateError("trace.statement_end is empty: give the mark that ends a statement.")
@@ -198,30 +200,14 @@ class TraceGrammar:
         return "{v}" in self.step
 
     @cached_property
-    def write_step(self) -> "Writer":
-        """Puts `n, v, chain` into the pattern of a step."""
-        return self._writer(self.step)
-
-    @cached_property
-    def write_plan(self) -> "Writer":
-        """Puts `n, "", expression` into the pattern of a plan."""
-        return self._writer(self.plan)
-
-    @cached_property
-    def write_unknown(self) -> "Writer":
-        """Puts `n, v` into the pattern of an unknown."""
-        return self._writer(self.unknown)
+    def phrases(self) -> Mapping[str, Phrase]:
+        """The pattern of every kind of statement, to be filled with its slots as `_SLOTS` lists them, `v` last."""
+        return {kind: phrase_of(getattr(self, kind), (*slots, "v")) for kind, slots in _SLOTS.items()}
 
     @cached_property
     def literal_patterns(self) -> "LiteralPatterns":
         """What reads its steps, plans and unknowns."""
         return _literal_patterns(self)
-
-    def _writer(self, pattern: str) -> "Writer":
-        slots = {"{n}": "{0}", "{v}": "{1}", "{chain}": "{2}", "{expression}": "{2}"}
-        for slot, place in slots.items():
-            pattern = pattern.replace(slot, place)
-        return pattern.format
 
     def pieces(self, name: str, expression: str, variable: str = "") -> Iterator[str]:
         """Strings that hold every word and mark of statements, in every spacing."""
@@ -241,9 +227,6 @@ class TraceGrammar:
             yield from (text, " " + text)
         yield f" {THINK} a {END_THINK} {ANSWER} 1 {END_ANSWER}"
         yield f"{THINK} {END_THINK} {ANSWER} {END_ANSWER}"
-
-
-Writer = Callable[..., str]
 
 
 def write_trace(statements: Iterable[Statement], grammar: TraceGrammar) -> str:

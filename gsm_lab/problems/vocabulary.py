@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from gsm_lab.errors import TemplateError
 from gsm_lab.problems.graph import Quantity
+from gsm_lab.problems.phrase import fill
 from gsm_lab.problems.reader import kinds_of
 from gsm_lab.problems.spec import ITEMS, PLACES
 from gsm_lab.problems.template import PATTERNS, Template, forbidden_marks
@@ -129,11 +130,11 @@ def _sentences(template: Template) -> Iterator[str]:
     x, a, b, c = (Quantity(place, item) for place, item in ((0, 0), (0, 1), (1, 0), (1, 1)))
     names, first = template.names, template.first_names
     end = template.pattern["prompt.fact_end"]
-    group = template.group_writers[0](None, None, template.listing([names[a], names[b]]))
-    net = template.group_writers[1](None, None, None, group, names[c])
+    group = fill(template.groups[0], ("", "", template.listing([names[a], names[b]]), "", ""))
+    net = fill(template.groups[1], ("", "", "", group, names[c]))
     listed = template.listing([names[a], names[b], names[c]])
     for kind in PATTERNS["facts"]:
-        writer, x_first = template.writer(f"facts.{kind}")
+        phrase, x_first = template.phrase(f"facts.{kind}")
         told = (first if x_first else names)[x]
         if kind in ("constant", "unknown", "given"):
             groups = [""]
@@ -142,7 +143,7 @@ def _sentences(template: Template) -> Iterator[str]:
         else:
             groups = [names[a]] if kind == "copy" else [names[a], group, net]
         for one in groups:
-            sentence = writer(told, 7, one, names[a], group).removesuffix(end)
+            sentence = fill(phrase, (told, "7", one, names[a], group)).removesuffix(end)
             kinds = kinds_of(sentence, template)
             if kinds != [kind]:
                 read = " or as ".join(kinds) or "nothing at all"
@@ -153,7 +154,7 @@ def _sentences(template: Template) -> Iterator[str]:
                 return
     questions: dict[str, Quantity] = {}
     for quantity in template.quantities():
-        question = template.question(quantity)
+        question = template.questions[quantity]
         if question in questions:
             yield f"frames {template.frames!r}: the question {question!r} asks for two quantities: name it in full."
             return
