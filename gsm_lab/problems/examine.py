@@ -112,6 +112,9 @@ def _marked(at: int, piece: Piece, marks: Marks) -> Mark:
     status = "extra" if marks.extra > num_extra else "deviating" if marks.messages else "right"
     if sum(marks.errors.values()) > num_errors:
         status = "wrong"
+    if isinstance(piece.statement, Answer) and piece.statement.value != marks.exercise.answer:
+        status = "wrong"
+        marks.messages.append("answer: it is not the value of the asked quantity")
     return Mark(
         piece.start,
         piece.end,

@@ -6,7 +6,19 @@ from html.parser import HTMLParser
 
 import pytest
 
-from gsm_lab.problems import Examination, Finding, Grade, Mark, Verdict
+from gsm_lab.problems import (
+    Examination,
+    Finding,
+    Grade,
+    Mark,
+    ProblemSpec,
+    Verdict,
+    draw_problem,
+    examine,
+    load_template,
+    mutate,
+    render,
+)
 from gsm_lab.problems.marking import MARK_STYLE, SIGNS, mark_html, mark_text
 
 TEXT = " Define apples as a; so a = 3. Define pears as p; so p = 3 + 1 = 5. Hm. Answer: 5."
@@ -204,3 +216,16 @@ def test_nothing_but_spaces_is_left_out_whatever_is_marked():
         written = mark_text(Examination(LUCKY, marks), text)
         kept = "".join(line[2:] for line in written.splitlines()[:-1])
         assert "".join(kept.split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_a_wrong_answer_is_marked_where_it_stands_and_a_right_one_is_not(mode):
+    rng = random.Random(1)
+    exercise = render(draw_problem(ProblemSpec(op=6, mode=mode), rng), load_template("zoo", "english"), rng)
+    wrong = mutate(exercise, "wrong_answer", rng)
+    assert wrong is not None
+    for text, status in ((exercise.completion, "right"), (wrong, "wrong")):
+        (mark,) = [mark for mark in examine(exercise, text).marks if mark.kind == "answer"]
+        assert mark.status == status
+    assert "answer: it is not the value of the asked quantity" in mark.messages
+    assert examine(exercise, wrong).grade.verdict is Verdict.WRONG
