@@ -5,6 +5,7 @@ what is wrong with it; the rest of the text stands between. Nothing but spaces i
 seen, or that turn the text around, are written as their code, for the text may be anybody's.
 """
 
+import re
 import unicodedata
 from html import escape
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ MARK_STYLE = """
 """
 """A stylesheet for what `mark_html` writes: colours that the colour-blind tell apart, each with a line of its own."""
 _COLOURS = {"right": "34", "deviating": "33", "wrong": "1;31", "extra": "36", "retracted": "2"}
-_ENDS = ".,;:!?)]}。"
+_END = re.compile(r"^ ?[.,;:!?)\]}。]+")
+"""What belongs to the statement before it; terse frames put a space between."""
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
@@ -75,7 +77,7 @@ def _pieces(examination: "Examination", completion: str) -> list[tuple["Mark | N
 
     def add_unmarked(text: str) -> None:
         if pieces:
-            rest = text.lstrip(" ").lstrip(_ENDS)  # terse frames write " ;"
+            rest = _END.sub("", text)
             pieces[-1] = (pieces[-1][0], pieces[-1][1] + text.removesuffix(rest))
             text = rest
         if text.strip():
