@@ -30,7 +30,7 @@ MARK_STYLE = """
 """
 """A stylesheet for what `mark_html` writes: colours that the colour-blind tell apart, each with a line of its own."""
 _COLOURS = {"right": "34", "deviating": "33", "wrong": "1;31", "extra": "36", "retracted": "2"}
-_END = re.compile(r"^ ?[.,;:!?)\]}。]+")
+_END = re.compile(r"^(?: ;|[.,;:!?)\]}。]+)")
 """What belongs to the statement before it; terse frames put a space between."""
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
