@@ -136,7 +136,11 @@ def test_no_random_number_is_shared_with_the_evaluation_or_another_sample(small_
         for op in (2, 3)
         for problem in range(3)
     ]
-    theirs = [evaluation_uniforms(small_recipe, one) for op in (2, 3) for one in problems_of_the_test(small_recipe, op)]
+    theirs = [
+        evaluation_uniforms(small_recipe, one, one.context)
+        for op in (2, 3)
+        for one in problems_of_the_test(small_recipe, op)
+    ]
     numbers = np.concatenate([array.ravel() for array in (*ours, *theirs)])
     assert len(np.unique(numbers)) == numbers.size
 

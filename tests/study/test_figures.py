@@ -142,10 +142,10 @@ def test_drawing_leaves_the_users_settings_alone(table: pd.DataFrame, tmp_path: 
     assert dict(matplotlib.rcParams) == before
 
 
-def test_a_png_is_large_enough_to_print(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_png_fills_a_laptops_screen(table: pd.DataFrame, tmp_path: Path) -> None:
     content = edge_of_competence_figure(table, BANDS, tmp_path / "edge.png", "A title").read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">I", content[16:20])[0] >= 2000
+    assert struct.unpack(">I", content[16:20])[0] >= 1200  # what is printed is the PDF
 
 
 def test_a_figure_that_fails_leaves_nothing_behind(table: pd.DataFrame, tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ from gsm_lab.study.report_samples import SAMPLE_COLUMNS, chosen_rollouts, read_p
 from gsm_lab.study.sweep import plan
 
 FIGURES = ("edge_of_competence", "factor_1", "pass_and_majority", "training_loss", "training_reward_mean", "verdicts")
-TABLES = ("table.parquet", "table.csv", "differences.csv", "claims.csv", "ledger.csv", "runs.json", "report.html")
+TABLES = (
+    *("table.parquet", "table.csv", "differences.csv", "claims.csv", "ledger.csv", "gold_nll.csv", "novelty.csv"),
+    *("runs.json", "report.html"),
+)
 FROM_OUTSIDE = re.compile(r"https?:|<link|@import|<iframe|<object|(?:src|href)\s*=\s*[\"']?+(?!data:)")
 
 
@@ -56,6 +59,16 @@ def test_a_report_has_its_tables_and_every_figure_in_three_formats(report):
     assert report.figure == report.folder / "edge_of_competence.png"
     assert report.page == report.folder / "report.html"
     assert report.summary.index.tolist() == ["base", "mid", "RL", "RL alone"]
+
+
+def test_the_tables_beside_pass_at_k_are_of_every_stage(report):
+    page = report.page.read_text()
+    for name, title in (("gold_nll", "Negative log-likelihood of gold"), ("novelty", "Is what is solved new?")):
+        table = pd.read_csv(report.folder / f"{name}.csv")
+        assert {*table["stage"]} == {"base", "mid", "RL", "RL alone"}
+        assert title in page
+    shown = pd.read_csv(report.folder / "gold_nll.csv").iloc[0]
+    assert f"{shown.nll:.3f} [{shown.low:.3f}, {shown.high:.3f}]" in page
 
 
 def test_every_claim_is_judged_by_a_difference_that_is_in_the_table(report):

@@ -19,7 +19,7 @@ def share_no_number(arrays) -> bool:
 
 def test_no_two_problems_samples_or_seeds_share_a_number(small_recipe, exercises):
     seeds = [small_recipe.model_copy(update={"seed": seed}) for seed in (0, 1)]
-    arrays = [_uniforms(recipe, exercise) for recipe in seeds for exercise in exercises]
+    arrays = [_uniforms(recipe, exercise, exercise.context) for recipe in seeds for exercise in exercises]
     shape = (small_recipe.evaluation.samples, small_recipe.evaluation.max_new_tokens)
     assert {array.shape for array in arrays} == {shape}
     assert share_no_number(arrays)
@@ -34,6 +34,6 @@ def test_a_problems_numbers_do_not_depend_on_which_are_asked_before(small_recipe
         straight = [numbers_of(exercise) for exercise in exercises]
         return np.array_equal(straight, [numbers_of(exercise) for exercise in reversed(exercises)][::-1])
 
-    assert same_both_ways(lambda exercise: _uniforms(small_recipe, exercise))
+    assert same_both_ways(lambda exercise: _uniforms(small_recipe, exercise, exercise.context))
     one_stream = np.random.default_rng(0)  # near miss: every problem goes on where the one before ended
     assert not same_both_ways(lambda exercise: one_stream.random(3))
