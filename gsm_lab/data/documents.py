@@ -4,7 +4,10 @@ Whoever trains asks a provider for document `index`; whether that is drawn on th
 (`DocumentWorkers`) or read from disk (`TokenDocuments`) makes no difference to what it is.
 """
 
+import gc
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -82,14 +85,27 @@ class DrawnDocuments:
         parts: list[bytes] = []
         sizes: list[int] = []
         prompts: list[int] = []
-        for index in range(first, last):
-            exercise = at(index)
-            prompt, completion = encode(exercise.prompt), encode(exercise.completion)
-            parts += (prompt, completion, eos)
-            prompts.append(len(prompt))
-            sizes.append(len(prompt) + len(completion) + len(eos))
+        with _without_collector():
+            for index in range(first, last):
+                exercise = at(index)
+                prompt, completion = encode(exercise.prompt), encode(exercise.completion)
+                parts += (prompt, completion, eos)
+                prompts.append(len(prompt))
+                sizes.append(len(prompt) + len(completion) + len(eos))
         return Block(
             ids=np.frombuffer(b"".join(parts), np.int32),
             ends=np.cumsum(np.array(sizes, np.int64)) // len(eos),
             num_prompts=np.array(prompts, np.int64) // len(eos),
         )
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Without Python's search for cycles, of which exercises have none: it takes a tenth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -279,3 +279,24 @@ def test_settings_tell_sources_apart(mixture, tokenizer):
     settings = [source.settings() for source in sources]
     assert all(settings[a] != settings[b] for a in range(len(sources)) for b in range(a))
     assert settings[0] == ExerciseSource(mixture, "test", 0).settings()
+
+
+def test_blocks_leave_no_cycles_behind_and_the_collector_as_it_was():
+    """They are drawn without the collector; a cycle in every exercise would fill the memory."""
+    import gc
+
+    from gsm_lab.data import DrawnDocuments, Mixture, Slice, Tokenizer
+    from gsm_lab.problems import ProblemSpec, load_template
+
+    source = ExerciseSource(Mixture((Slice(ProblemSpec(op=6, mode="reverse")),)), "pretrain", 0)
+    documents = DrawnDocuments(source, Tokenizer.for_templates([load_template()]))
+    documents.block(0, 20)
+    for is_on in (True, False):
+        (gc.enable if is_on else gc.disable)()
+        try:
+            gc.collect()
+            documents.block(20, 120)
+            assert gc.isenabled() is is_on
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
