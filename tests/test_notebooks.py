@@ -233,9 +233,9 @@ def skip_unless_committed(name: str) -> None:
     """Studies whose runs are not done yet have no results, or those of earlier recipes."""
     table, remedy = ROOT / "results" / name / "table.parquet", f"gsm-lab sweep {name}, then gsm-lab report {name}."
     if not table.is_file():
-        pytest.skip(f"results/{name} has no table yet: {remedy}")
+        pytest.skip(f"results/{name} has no table yet: {remedy}")  # its sweep takes an hour; it runs on made-up ones
     if {*pd.read_parquet(table, columns=["stage"])["stage"]} != {*load_experiment(name).stage_names}:
-        pytest.skip(f"results/{name} has other stages than recipes.py: {remedy}")
+        pytest.skip(f"results/{name} has other stages than recipes.py: {remedy}")  # likewise
 
 
 @pytest.mark.parametrize("name", STUDIES)

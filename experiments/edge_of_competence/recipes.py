@@ -4,8 +4,6 @@ Command: gsm-lab sweep edge_of_competence && gsm-lab report edge_of_competence
 README.md holds the question, the cost, the prediction made before the run and what was found.
 """
 
-from dataclasses import replace
-
 from gsm_lab.study import (
     BASE,
     MID,
@@ -119,10 +117,7 @@ def claims(most: int) -> tuple[Claim, ...]:
 
 def experiment(scale: str = "nano", seeds: Seeds = SEEDS) -> Experiment:
     """The whole study: every arm with every seed, 128 tries a problem."""
-    study = study_at(scale)
-    if scale in ("nano", "nano-wide"):
-        evaluation = study.evaluation.model_copy(update={"problems_per_op": 8, "samples": 128})
-        study = replace(study, evaluation=evaluation)
+    study = study_at(scale).with_many_tries()
     return Experiment(
         name=study.named("edge_of_competence"),
         title="Edge of competence",

@@ -4,8 +4,6 @@ Command: gsm-lab sweep passk_vs_majk && gsm-lab report passk_vs_majk
 README.md holds the question, the cost, the prediction made before the run and what was found.
 """
 
-from dataclasses import replace
-
 from gsm_lab.study import BASE, SEEDS, Claim, Experiment, Recipe, Seeds, Study, study_at
 
 RL_ID, RL_EDGE = "RL in range", "RL on the edge"
@@ -41,10 +39,7 @@ def claims(most: int) -> tuple[Claim, ...]:
 
 def experiment(scale: str = "nano", seeds: Seeds = SEEDS) -> Experiment:
     """Three stages with every seed, tested as in `edge_of_competence`."""
-    study = study_at(scale)
-    if scale in ("nano", "nano-wide"):
-        evaluation = study.evaluation.model_copy(update={"problems_per_op": 8, "samples": 128})
-        study = replace(study, evaluation=evaluation)
+    study = study_at(scale).with_many_tries()
     return Experiment(
         name=study.named("passk_vs_majk"),
         title="Pass@k against maj@k",

@@ -30,6 +30,8 @@ from gsm_lab.study.recipe import (
 BASE, MID, MID_RL_EDGE = "base", "mid-trained", "mid-trained, RL on the edge"
 Seeds = tuple[int, ...]
 SEEDS: Seeds = (0, 1, 2)
+MANY_TRIES = 128
+"""A problem, as the reference's."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,13 @@ class Study:
             save_every=self.save_every,
             micro_batch_tokens=self.micro_batch_tokens,
         )
+
+    def with_many_tries(self) -> Study:
+        """The same study with 128 tries a problem; where it has fewer, of fewer problems."""
+        if self.evaluation.samples >= MANY_TRIES:
+            return self
+        tests = {"problems_per_op": 8, "samples": MANY_TRIES}
+        return replace(self, evaluation=self.evaluation.model_copy(update=tests))
 
     def named(self, experiment: str) -> str:
         """The experiment's name at this scale: a folder of results for each scale."""

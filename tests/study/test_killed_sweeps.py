@@ -57,7 +57,7 @@ def test_every_executor_gives_the_same_checksums(options, small, small_place, sm
     """As the stages that were run in one process, without a sweep."""
     package = options[0]
     if package != "local" and importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
+        pytest.skip(f"{package} is not installed")  # an extra; make test-slow installs both
     done = sweep(small_place, tmp_path, "--executor", *options)
     assert (done.returncode, done.stdout) == (0, "4 of 4 runs done\n"), done.stderr
     assert checksums(tmp_path, small) == checksums(small_runs, small)
@@ -68,7 +68,7 @@ def test_every_executor_gives_the_same_checksums(options, small, small_place, sm
 @pytest.mark.parametrize("options", [("ray",), ("submitit", "--cluster", "local")], ids=lambda kind: kind[0])
 def test_what_fails_elsewhere_is_marked_with_its_error(options, small, small_place, copied_runs):
     if importlib.util.find_spec(options[0]) is None:
-        pytest.skip(f"{options[0]} is not installed")
+        pytest.skip(f"{options[0]} is not installed")  # an extra; make test-slow installs both
     _, mid, _, last = plan(small.recipes)
     (copied_runs / mid.id / "checkpoint" / "model.safetensors").write_bytes(b"damaged")
     (last.folder(copied_runs).evaluation / "done.json").unlink()

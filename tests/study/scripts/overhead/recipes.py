@@ -5,7 +5,7 @@ from pathlib import Path
 from gsm_lab.study import Experiment, Recipe, load_experiment
 
 NANO = load_experiment(Path(__file__).parents[4] / "experiments" / "edge_of_competence")
-RECIPE = NANO.recipe("RL-on-the-edge-seed0")
+RECIPE = NANO.recipe("rl-edge-seed0")
 BASE, RL = RECIPE.stages
 
 
