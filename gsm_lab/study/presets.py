@@ -77,10 +77,10 @@ class Study:
         )
 
     def with_many_tries(self) -> Study:
-        """The same study with 128 tries a problem; where it has fewer, of fewer problems."""
+        """The same study with 128 tries a problem; where it has fewer, of 8 problems an op at the most."""
         if self.evaluation.samples >= MANY_TRIES:
             return self
-        tests = {"problems_per_op": 8, "samples": MANY_TRIES}
+        tests = {"problems_per_op": min(self.evaluation.problems_per_op, 8), "samples": MANY_TRIES}
         return replace(self, evaluation=self.evaluation.model_copy(update=tests))
 
     def named(self, experiment: str) -> str:
