@@ -158,13 +158,14 @@ def _study_of(scale: str) -> Study:
     deeper, edge = ((3, 4), (5, 6)) if is_nano else ((3, study.bands["ID"][1]), study.bands["edge"])
     shorter = {"steps": 30, "prompts_per_step": 16}
     longest = max(256, study.evaluation.max_new_tokens)  # Chinese names are several tokens long
+    unexposed = {"refuse_constant_reward": False, "most_truncated": 1.0}  # in words never seen, solutions do not end
     return replace(
         study,
         bands={"op 2": (2, 2), "deeper": deeper, "edge": edge},
         task=study.task.model_copy(update={"contexts": (*FIRST, *seconds)}),
         pretrain=study.pretrain.model_copy(update={"steps": 1000} if is_nano else {}),
         reinforce=study.reinforce.model_copy(
-            update={"max_new_tokens": longest, "refuse_constant_reward": False} | (shorter if is_nano else {})
+            update={"max_new_tokens": longest} | unexposed | (shorter if is_nano else {})
         ),
         evaluation=study.evaluation.model_copy(
             update={
