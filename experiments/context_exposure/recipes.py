@@ -28,6 +28,8 @@ SIMPLE, ATOM = 2, 1
 """The op of the second context's problems in pretraining; and in the atomic variant."""
 NONE = "base, none"
 ATOMS = "1% atoms of nouns"
+DENSE, LONG = "base, 3% nouns", "base, 1% nouns, 3 times as long"
+"""The follow-up: as many problems of the second context, by share and by time."""
 
 
 def exposure(distance: str, share: float) -> str:
@@ -41,7 +43,10 @@ def after_rl(name: str) -> str:
 
 
 def recipes(study: Study, seed: int) -> tuple[Recipe, ...]:
-    """For each distance and share a base with so much of the second context, then RL on both contexts alike."""
+    """For each distance and share a base with so much of the second context, then RL on both contexts alike.
+
+    Two more bases tell whether the share of the second context matters, or the number of its problems.
+    """
     low, high = study.bands["op 2"][0], study.bands["deeper"][1]
     first, seconds = uniform(low, high, contexts=FIRST), SECOND[study.task.frames]
 
@@ -64,6 +69,11 @@ def recipes(study: Study, seed: int) -> tuple[Recipe, ...]:
             name = exposure(distance, share)
             found.append(recipe(name, distance, base(name, distance, share)))
     found.append(recipe(ATOMS, "nouns", base(ATOMS, "nouns", 0.01, ATOM)))
+    for name, share, longer in ((DENSE, 0.03, 1), (LONG, 0.01, 3)):
+        only = {"name": name, "blend": base(name, "nouns", share)[1], "steps": longer * study.pretrain.steps}
+        found.append(
+            study.recipe(name.replace(" ", "-").replace(",", ""), seed, study.pretrain.model_copy(update=only))
+        )
     return tuple(found)
 
 
@@ -116,6 +126,14 @@ def claims(study: Study) -> tuple[Claim, ...]:
             text="With atoms (single steps) in place of simple problems RL reaches less.",
             source=OURS, stage=after_rl(ATOMS), baseline=after_rl(exposure("nouns", 0.01)), band="deeper",
             context=called["nouns"], k=most, expects="loss", smallest=0.05,
+        )
+    )  # fmt: skip
+    found.append(
+        Claim(
+            name="the number counts, not the share",
+            text="1 % for three times as long teaches simple problems of the second context as well as 3 %.",
+            source=OURS, stage=LONG, baseline=DENSE, band="op 2", context=called["nouns"], k=most,
+            expects="no change", smallest=0.1,
         )
     )  # fmt: skip
     return tuple(found)
