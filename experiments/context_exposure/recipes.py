@@ -86,6 +86,11 @@ def labels(study: Study) -> dict[str, str]:
     return found
 
 
+def levels(none: str, stages: dict[float, str]) -> dict[str, str]:
+    """The stage at each share, in rising order."""
+    return {"0": none} | {f"{share:.1%}": stages[share] for share in sorted(stages)}
+
+
 def claims(study: Study) -> tuple[Claim, ...]:
     """What the reference claims of other nouns, and what we expect of larger distances."""
     found, called, most = [], labels(study), study.evaluation.samples
@@ -147,13 +152,14 @@ def experiment(scale: str = "nano", seeds: Seeds = SEEDS) -> Experiment:
             label=f"share of the second context in pretraining ({distance})",
             context=label,
             series={
-                "base": {"0": NONE} | {f"{s:.1%}": f"base, {exposure(distance, s)}" for s in SHARES[distance]},
-                "after RL on both": {"0": after_rl(f"none of {distance}")}
-                | {f"{s:.1%}": after_rl(exposure(distance, s)) for s in SHARES[distance]},
+                "base": levels(NONE, {share: f"base, {exposure(distance, share)}" for share in SHARES[distance]}
+                               | ({0.03: DENSE} if distance == "nouns" else {})),
+                "after RL on both": levels(after_rl(f"none of {distance}"),
+                                           {share: after_rl(exposure(distance, share)) for share in SHARES[distance]}),
             },
         )
         for distance, label in labels(study).items()
-    ]
+    ]  # fmt: skip
     return Experiment(
         name=study.named("context_exposure"),
         title="Context exposure",

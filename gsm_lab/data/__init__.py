@@ -1,5 +1,6 @@
 """From problems to token ids: mixtures, endless sources, the closed vocabulary, packed rows, data sets on disk."""
 
+from gsm_lab.data.collector import without_collector
 from gsm_lab.data.documents import Document, Documents, DrawnDocuments, Exercises
 from gsm_lab.data.executors import EXECUTORS
 from gsm_lab.data.guesses import best_guesses
@@ -37,6 +38,7 @@ __all__ = [
     "read_manifest",
     "split_of",
     "template_of",
+    "without_collector",
     "write_dataset",
     "write_tokens",
 ]

@@ -4,16 +4,14 @@ Whoever trains asks a provider for document `index`; whether that is drawn on th
 (`DocumentWorkers`) or read from disk (`TokenDocuments`) makes no difference to what it is.
 """
 
-import gc
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gsm_lab.data.collector import without_collector
 from gsm_lab.data.tokenizer import Tokenizer
 from gsm_lab.problems import Exercise
 
@@ -85,7 +83,7 @@ class DrawnDocuments:
         parts: list[bytes] = []
         sizes: list[int] = []
         prompts: list[int] = []
-        with _without_collector():
+        with without_collector():
             for index in range(first, last):
                 exercise = at(index)
                 prompt, completion = encode(exercise.prompt), encode(exercise.completion)
@@ -97,15 +95,3 @@ class DrawnDocuments:
             ends=np.cumsum(np.array(sizes, np.int64)) // len(eos),
             num_prompts=np.array(prompts, np.int64) // len(eos),
         )
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Without Python's search for cycles, of which exercises have none: it takes a tenth of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from gsm_lab.data import jobs
 from gsm_lab.data.card import card
 from gsm_lab.data.census import census, identity_column, shared
+from gsm_lab.data.collector import without_collector
 from gsm_lab.data.executors import check_executor, results
 from gsm_lab.data.guesses import MOST_EXERCISES, best_guesses
 from gsm_lab.data.jobs import MANIFEST, Part, Record, ShardFolder, check_files, only_writer, share_of
@@ -39,7 +40,7 @@ from gsm_lab.problems import LEVELS, Exercise
 FORMAT = "gsm_lab data set, layout 2"
 DATA, CARD, TOKENIZER = "data", "README.md", "tokenizer"
 ROWS_AT_ONCE = 100
-"""So many exercises are in memory at a time; more are slower, for there are more objects to look after."""
+"""So many exercises are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -292,8 +293,9 @@ def write_shard(plan: Plan, job: Job) -> Record:
     counts: dict[str, int] = {}
     tables = []
     for first in range(job.first, job.last, ROWS_AT_ONCE):
-        drawn = [source.draw(index) for index in range(first, min(first + ROWS_AT_ONCE, job.last))]
-        tables.append(table_of(drawn, source))
+        with without_collector():
+            drawn = [source.draw(index) for index in range(first, min(first + ROWS_AT_ONCE, job.last))]
+            tables.append(table_of(drawn, source))
         exercises = [one.exercise for one in drawn]
         new = {
             f"{kind}_drawn": sum(getattr(one, kind) for one in drawn) for kind in ("problems", "skeletons", "numbers")

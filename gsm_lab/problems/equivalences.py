@@ -285,7 +285,6 @@ def units(gold: Gold, rng: random.Random) -> str | None:
     if gold.exercise.frames not in ENGLISH:
         return None
     nodes, quantity_of = gold.exercise.problem.graph.nodes, gold.exercise.quantity_of
-    end = gold.exercise.grammar.statement_end
 
     def change(row: Statement, text: str) -> str:
         name = row.name if isinstance(row, Step) else gold.exercise.asked_name
@@ -293,15 +292,15 @@ def units(gold: Gold, rng: random.Random) -> str | None:
             return text
         if isinstance(row, Step) and not isinstance(row.chain[-1], int):
             return text
-        return _behind_value(text, f" {name.split(' at ')[0]}", end)
+        return _behind_value(text, f" {name.split(' at ')[0]}")
 
     return _retold_if_changed(gold, change)
 
 
-def _behind_value(text: str, more: str, end: str) -> str:
+def _behind_value(text: str, more: str) -> str:
     """The text of a statement with something behind its last number."""
-    value = text.removesuffix(end).rstrip()
-    return value + more + text[len(value) :]
+    *_, last = re.finditer(r"(?<![A-Za-z0-9_])[0-9]+(?![A-Za-z0-9_])", text)
+    return text[: last.end()] + more + text[last.end() :]
 
 
 def thousands(gold: Gold, rng: random.Random) -> str | None:
@@ -331,7 +330,6 @@ def capitals(gold: Gold, rng: random.Random) -> str | None:
 
 def decimal_zero(gold: Gold, rng: random.Random) -> str | None:
     """`6.0` for 6, at the end of a step or as the answer."""
-    end = gold.exercise.grammar.statement_end
     chosen = rng.sample(range(len(gold.statements)), rng.randint(1, len(gold.statements)))
 
     def change(row: Statement, text: str) -> str:
@@ -339,7 +337,7 @@ def decimal_zero(gold: Gold, rng: random.Random) -> str | None:
         is_number = isinstance(row, Answer) or (isinstance(row, Step) and isinstance(row.chain[-1], int))
         if not is_chosen or not is_number:
             return text
-        return _behind_value(text, ".0", end)
+        return _behind_value(text, ".0")
 
     return _retold_if_changed(gold, change)
 

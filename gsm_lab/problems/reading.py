@@ -173,12 +173,12 @@ def _understood(piece: str, how: How) -> tuple[Statement, tuple[str, ...]]:
     is_odd = ODD.search(piece) is not None
     if not is_odd:
         statement = read_statement(piece, how.grammar)
-        if not _needs_help(statement):
+        if not _needs_help(statement, piece, how):
             return statement, ()
     plain = without_layout(piece, how.grammar.statement_end, notes)
     if plain and (is_odd or plain != piece):
         statement = read_statement(plain, how.grammar)
-        if not _needs_help(statement):
+        if not _needs_help(statement, plain, how):
             return statement, tuple(notes)
     if len(plain) <= 5000 and (meant := _meant(plain, how, notes)) is not None:
         return meant, tuple(notes)
@@ -208,9 +208,12 @@ def _with_clauses(piece: str, how: How) -> list[tuple[Statement, tuple[str, ...]
     return [*found, (step, notes)]
 
 
-def _needs_help(statement: Statement) -> bool:
+def _needs_help(statement: Statement, text: str, how: How) -> bool:
     if isinstance(statement, Step):  # where steps have few words of their own, an answer looks like one
-        return statement.name.casefold().strip("# ") in ANSWER_WORDS
+        if statement.name.casefold().strip("# ") in ANSWER_WORDS:
+            return True
+        found = loose_patterns(how.grammar)[0][1].fullmatch(text)
+        return found is not None and number_with_words(found["value"], how, {}) is not None
     return isinstance(statement, Malformed) or (isinstance(statement, Answer) and statement.value is None)
 
 
@@ -221,7 +224,7 @@ def _meant(text: str, how: How, notes: dict[str, None]) -> Statement | None:
         seen = dict(notes)
         value = number_with_words(next(filter(None, asked.groups()), ""), how, seen)
         if value is not None:
-            is_usual = loose_patterns(how.grammar)[-1][1].fullmatch(text) is not None and seen
+            is_usual = loose_patterns(how.grammar)[0][1].fullmatch(text) is not None and seen
             notes.update(seen if is_usual else seen | {WORDING: None})
             return Answer(value)
     lead = LEAD_IN.match(text)

@@ -172,8 +172,8 @@ def number_with_words(text: str, how: How, notes: dict[str, None]) -> int | Frac
 
 @lru_cache(maxsize=64)
 def loose_patterns(grammar: TraceGrammar) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """The grammar's patterns in any case, with any marks between words, and variables of any length."""
-    kinds = ("retract", "plan", "unknown", "given", "solve", "check", "step", "answer")
+    """The grammar's patterns in any case, with any marks between words and names of any length; answers first."""
+    kinds = ("answer", "retract", "plan", "unknown", "given", "solve", "check", "step")
     return tuple((kind, _loose(kind, getattr(grammar, kind).removesuffix(grammar.statement_end))) for kind in kinds)
 
 

@@ -5,6 +5,7 @@ As in `figures`, every point and every interval is a row of the table that is gi
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -77,7 +78,7 @@ def factor_figure(
                         label.set_horizontalalignment("right")
             line_of_panels[0].set_ylabel(f"verified pass@{k}")
         for axes in panels[-1]:
-            axes.set_xlabel(axis.label)
+            axes.set_xlabel(fill(axis.label, 40))
         head(figure, title, handles_of(styles))
         where = "" if axis.context == ALL else f" Context: {axis.context}."
         together = rows[rows["seed"] == ALL]

@@ -183,6 +183,17 @@ def test_a_context_of_ones_own_is_certified_in_all_frames_of_its_language(tmp_pa
     assert "chinese" not in kinds
 
 
+@pytest.mark.parametrize("answer", ["outcome {value}", "so {value} it is", "{value} out"])
+def test_frames_may_say_the_answer_in_words_of_their_own(tmp_path, answer):
+    """Where a step has no words, such an answer looks like one."""
+    text = (Path(problems.__file__).parent / "frames" / "terse.toml").read_text(encoding="utf-8")
+    own = tmp_path / "own.toml"
+    assert text.count('answer = "answer {value}"') == 1
+    own.write_text(text.replace('answer = "answer {value}"', f'answer = "{answer}"'))
+    found = certify(60, 5, 0, contexts=["school"], frames=[str(own)], **SMALL)
+    assert found.holds, found.lines
+
+
 def test_a_lenient_grader_breaks_the_law(monkeypatch):
     """One that looks at the answer only, as most do."""
 
