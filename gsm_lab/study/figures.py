@@ -106,13 +106,14 @@ def training_curve_figure(
     step: str = "step",
     seed: str = "seed",
     logarithmic: Collection[str] = (),
+    among: Sequence[str] = (),
     also: Sequence[str] = (),
 ) -> Path:
     """A panel for each metric, with a line for each stage that logged it, against the stage's own steps.
 
     `columns` are all numeric ones unless given; `labels` gives the axis label (name and unit) of a column. A log of
     several seeds tells them apart by a column `seed`: each is a thin line, and the thick one their mean. The columns of
-    `logarithmic` are drawn so.
+    `logarithmic` are drawn so. Each stage looks as in a figure of all those `among` which it is.
 
     Raises:
         DataError: no stage logged one of the columns, a log lacks its steps, or a suffix is unknown.
@@ -125,7 +126,8 @@ def training_curve_figure(
             f"The logs of {list(logs)} have the numbers {list(found)} and need {step!r} and {wanted}: "
             f"name columns that at least one stage logged, and give every row its step."
         )
-    styles, groups = looks(list(logs)), rows_of_panels(list(logs))
+    everywhere = looks([*among, *(stage for stage in logs if stage not in among)])
+    styles, groups = {stage: everywhere[stage] for stage in logs}, rows_of_panels(list(logs))
     across = min(len(wanted), 3)
     down = -(-len(wanted) // across) * len(groups)
     width = max(3.4 * across, 7.0)

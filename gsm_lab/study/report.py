@@ -261,7 +261,14 @@ def _training_figures(
             path = folder / f"training_{column}.svg"
             in_order = {name: by_stage[name] for name in experiment.stage_names if name in by_stage}
             training_curve_figure(
-                in_order, path, columns=columns, labels=labels, title=title, logarithmic=["loss"], also=_ALSO
+                in_order,
+                path,
+                columns=columns,
+                labels=labels,
+                title=title,
+                logarithmic=["loss"],
+                among=experiment.stage_names,
+                also=_ALSO,
             )
             drawn.append((title, path))
             if column == "reward_mean":

@@ -120,4 +120,4 @@ def test_no_text_of_many_breaks_a_law():
 def test_a_long_search_breaks_no_law():
     found = fuzz.explore(EXERCISES, 300.0, 1)
     assert found.findings == ()
-    assert found.reached > 0.9 * found.lines, found.missed
+    assert found.reached > 0.8 * found.lines, found.missed
