@@ -140,9 +140,9 @@ def made_up_beyond_passes(experiment: Experiment) -> tuple[pd.DataFrame, pd.Data
     gold["nll"] = 0.1 * gold["op"]
     gold = gold.assign(low=gold["nll"] - 0.05, high=gold["nll"] + 0.05, num_problems=3, num_seeds=3)
     novelty = pd.MultiIndex.from_product(
-        [experiment.stage_names, list(experiment.bands)], names=["stage", "band"]
+        [experiment.stage_names, experiment.recipes[0].evaluation.ops], names=["stage", "op"]
     ).to_frame(index=False)
-    novelty = novelty.assign(num_problems=9, share_new=np.where(novelty["band"] == "edge", 0.5, 0.0))
+    novelty = novelty.assign(num_tested=9, share_new=np.where(novelty["op"] == 6, 0.5, 0.0))
     for word in ("new", "known"):
         there = novelty["share_new"].gt(0) if word == "new" else novelty["share_new"].lt(1)
         for name, value in (("pass", 0.3), ("low", 0.2), ("high", 0.4)):

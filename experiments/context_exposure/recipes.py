@@ -102,7 +102,7 @@ def claims(study: Study) -> tuple[Claim, ...]:
                 name=f"nothing without exposure: {distance}",
                 text="Without any exposure RL carries nothing over to deeper problems of the second context.",
                 source=source, stage=after_rl(f"none of {distance}"), baseline=NONE, band="deeper", context=label,
-                k=most, expects="no change", smallest=0.05,
+                k=most, expects="no gain", smallest=0.05,
             ),
             Claim(
                 name=f"1% is enough: {distance}",
@@ -114,7 +114,7 @@ def claims(study: Study) -> tuple[Claim, ...]:
                 name=f"10% adds little: {distance}",
                 text="Ten times as much adds less than 0.1 of pass@k.",
                 source=source, stage=after_rl(seen[1]), baseline=after_rl(seen[0]), band="deeper", context=label,
-                k=most, expects="no change", smallest=0.1,
+                k=most, expects="no gain", smallest=0.1,
             ),
         ]  # fmt: skip
     found.append(

@@ -64,8 +64,8 @@ def claims(most: int) -> tuple[Claim, ...]:
         ),
         Claim(
             name="edge RL adds nothing in range",
-            text="No RL raises pass@k in range at the largest k.",
-            source=PAPER, stage=RL_EDGE, baseline=BASE, band="ID", expects="no change", **coverage,
+            text="RL on the edge does not raise pass@k in range at the largest k.",
+            source=PAPER, stage=RL_EDGE, baseline=BASE, band="ID", expects="no gain", **coverage,
         ),
         Claim(
             name="in-range RL sharpens",
@@ -74,13 +74,13 @@ def claims(most: int) -> tuple[Claim, ...]:
         ),
         Claim(
             name="in-range RL does not widen",
-            text="RL in range leaves pass@k on the edge as it was.",
-            source=PAPER, stage=RL_ID, baseline=BASE, band="edge", expects="no change", **coverage,
+            text="RL in range does not raise pass@k on the edge.",
+            source=PAPER, stage=RL_ID, baseline=BASE, band="edge", expects="no gain", **coverage,
         ),
         Claim(
             name="far RL gains nothing",
-            text="RL out of reach leaves pass@k on the edge as it was.",
-            source=PAPER, stage=RL_HARD, baseline=BASE, band="edge", expects="no change", **coverage,
+            text="RL out of reach does not raise pass@k on the edge.",
+            source=PAPER, stage=RL_HARD, baseline=BASE, band="edge", expects="no gain", **coverage,
         ),
         Claim(
             name="edge RL beats in-range RL",
@@ -99,8 +99,8 @@ def claims(most: int) -> tuple[Claim, ...]:
         ),
         Claim(
             name="gold widens more than RL",
-            text="Gold of the edge gains more pass@k there than RL does.",
-            source="a public reproduction of 2512.07783", stage=MID, baseline=RL_EDGE, band="edge", **coverage,
+            text="Gold of the edge, with replay, gains more pass@k there than RL does.",
+            source=ours, stage=MID, baseline=RL_EDGE, band="edge", **coverage,
         ),
         Claim(
             name="RL beats rejection sampling",

@@ -53,7 +53,7 @@ def claims(most: int) -> tuple[Claim, ...]:
         ),
         Claim(
             name="gains peak at a fifth",
-            text="A fifth is better than a half: what RL reaches on the edge shrinks with coverage.",
+            text="After RL, a base with a fifth reaches more of the edge than one with a half.",
             source=f"{PAPER}, text (its figure says the opposite)", stage=fifth, baseline=most_hard, band="edge",
             k=most, smallest=0.05,
         ),

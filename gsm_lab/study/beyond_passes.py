@@ -8,14 +8,13 @@ shared where few exist, so that low ops are hardly ever new and high ops nearly 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from gsm_lab.evaluation import Bands, bootstrap_interval
+from gsm_lab.evaluation import bootstrap_interval
 from gsm_lab.problems import Exercise, identity_at
 from gsm_lab.study.evaluate import context_labels, read_gold, test_problems
 from gsm_lab.study.moving_edge import History, moving_source_of
@@ -26,15 +25,12 @@ from gsm_lab.study.sweep import Job
 
 
 def gold_table(jobs: Sequence[Job], home: Path, rng: np.random.Generator) -> pd.DataFrame:
-    """Stages x ops: the geometric mean of the probabilities of gold tokens, with intervals.
-
-    Minus its logarithm is the negative log-likelihood of a token in nats, the mean over problems.
-    """
+    """Stages x ops: the negative log-likelihood of a gold token in nats, the mean over problems, with intervals."""
     gold = pd.concat([read_gold(job.folder(home)) for job in jobs], ignore_index=True)
     rows = []
     for (stage, op), own in gold.groupby(["stage", "op"], sort=False):
         nats = (own["nll"] / own["tokens"]).to_numpy()
-        names = own["context"] + " " + own["problem_id"]
+        names = own["problem_id"]
         # the interval is that of the mean of nats, brought to 0 to 1 by the greatest of them
         scale = max(1.0, float(nats.max()))
         found = bootstrap_interval(nats / scale, rng, problems=names.tolist(), seeds=own["seed"].tolist())
@@ -52,12 +48,11 @@ def gold_table(jobs: Sequence[Job], home: Path, rng: np.random.Generator) -> pd.
     return pd.DataFrame(rows)
 
 
-def novelty_table(
-    jobs: Sequence[Job], home: Path, rollouts: pd.DataFrame, bands: Bands, rng: np.random.Generator
-) -> pd.DataFrame:
-    """Stages x bands: how many test structures are new to the stage, and verified pass@1 on new and on known ones.
+def novelty_table(jobs: Sequence[Job], home: Path, rollouts: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Stages x ops: how many test structures are new to the stage, and verified pass@1 on new and on known ones.
 
-    `rollouts` are those of all the jobs, as `read_rollouts` gives them.
+    Op by op, for deeper problems are newer and harder both. `rollouts` are those of all the jobs, as `read_rollouts`
+    gives them; `num_tested` counts a problem once for every seed and context.
     """
     trained: dict[str, frozenset[str]] = {}
     tested: dict[tuple[Task, Evaluation], dict[tuple[str, str], str]] = {}
@@ -77,15 +72,12 @@ def novelty_table(
     table = pd.concat(parts, ignore_index=True)
     rows = []
     for stage, of_stage in table.groupby("stage", sort=False):
-        for band, (low, high) in bands.items():
-            inside = of_stage[of_stage["op"].between(low, high)]
-            row = {"stage": stage, "band": band, "num_problems": len(inside), "share_new": inside["new"].mean()}
+        for op, inside in of_stage.groupby("op"):
+            row = {"stage": stage, "op": int(op), "num_tested": len(inside), "share_new": inside["new"].mean()}
             for word, is_new in (("new", True), ("known", False)):
                 chosen = inside[inside["new"] == is_new]
-                names = (chosen["context"] + " " + chosen["problem_id"]).tolist()
-                found = bootstrap_interval(
-                    chosen["verified"].to_numpy(), rng, problems=names, seeds=chosen["seed"].tolist()
-                )
+                names, seeds = chosen["problem_id"].tolist(), chosen["seed"].tolist()
+                found = bootstrap_interval(chosen["verified"].to_numpy(), rng, problems=names, seeds=seeds)
                 row |= {f"pass_{word}": found.value, f"low_{word}": found.low, f"high_{word}": found.high}
             rows.append(row)
     return pd.DataFrame(rows)
@@ -95,8 +87,7 @@ def trained_structures(folder: StageFolder, found: dict[str, frozenset[str]]) ->
     """The structures of all problems that a finished stage, and those before it, were trained on.
 
     `found` remembers them by the stage's identity, for arms that share a beginning. The problems are drawn again from
-    their streams. How many documents supervised training took follows from its tokens and the mean length that
-    preflight found; a few at the end may be too many or too few.
+    their streams, in supervised training as many as have the tokens that it read.
     """
     key = folder.recipe.stage_id(folder.number)
     if key not in found:
@@ -109,18 +100,22 @@ def _trained_on(folder: StageFolder) -> list[Exercise]:
     """The problems of a stage."""
     recipe, number = folder.recipe, folder.number
     stage = recipe.stages[number]
+    tokenizer = tokenizer_of(recipe.task)
+    source = source_of(recipe, number, tokenizer)
     if isinstance(stage, Supervised):
-        a_step = read_json(folder.path / "preflight.json")["problems a step, about"]
-        count = math.ceil(stage.steps * a_step)
-    elif stage.moving is None:
-        count = stage.steps * stage.prompts_per_step
-    else:
+        left = read_json(folder.path / "done.json")["tokens"]
+        found: list[Exercise] = []
+        while left > 0:
+            exercise = source.at(len(found))
+            left -= len(tokenizer.encode(exercise.prompt)) + len(tokenizer.encode(exercise.completion)) + 1
+            found.append(exercise)
+        return found
+    if stage.moving is not None:
         assert isinstance(stage.blend, Blend)
         moving = moving_source_of(recipe, number)
         states = History(stage.moving, stage.blend, folder.path / "rollouts")
         return [one.exercise for step in range(stage.steps) for one in moving.posed_at(states.before(step))]
-    source = source_of(recipe, number, tokenizer_of(recipe.task))
-    return [source.at(index) for index in range(count)]
+    return [source.at(index) for index in range(stage.steps * stage.prompts_per_step)]
 
 
 def _test_structures(recipe: Recipe) -> dict[tuple[str, str], str]:

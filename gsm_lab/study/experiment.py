@@ -33,7 +33,7 @@ class Claim(Frozen):
     """A metric of `gsm_lab.evaluation`."""
     k: int | None = 1
     """Tries a problem; None for metrics that have none."""
-    expects: Literal["gain", "loss", "no change"] = "gain"
+    expects: Literal["gain", "loss", "no gain", "no loss", "no change"] = "gain"
     smallest: float = Field(0.02, gt=0)
     """The smallest difference that counts, in the unit of the metric: a gain or a loss is at least as large, and no
     change is a smaller one."""

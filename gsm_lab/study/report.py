@@ -44,8 +44,8 @@ from gsm_lab.study.report_samples import chosen_rollouts, read_problems
 from gsm_lab.study.runs import StageFolder, read_json, read_lines
 from gsm_lab.study.sweep import Job, plan
 
-DRAWS = 1000
-"""Resamplings behind every interval."""
+DRAWS, DRAWS_OF_DIFFERENCES = 1000, 4000
+"""Resamplings behind every interval; verdicts rest on differences."""
 MOST_ROLLOUTS = 300
 """How many rollouts the page shows, all stages together."""
 LEAST_ROLLOUTS = 6
@@ -87,9 +87,9 @@ def write_report(experiment: Experiment, home: Path, folder: Path) -> Report:
     rng = np.random.Generator(np.random.Philox(key=stream_seed(0, "report", experiment.name)))
     ks = ks_of(experiment)
     table = tabulate(rollouts, rng, bands=experiment.bands, ks=ks, draws=DRAWS)
-    gains = differences(rollouts, pairs_of(experiment), rng, bands=experiment.bands, ks=ks, draws=DRAWS)
+    gains = differences(rollouts, pairs_of(experiment), rng, bands=experiment.bands, ks=ks, draws=DRAWS_OF_DIFFERENCES)
     gold = gold_table(jobs, home, rng)
-    novelty = novelty_table(jobs, home, rollouts, experiment.bands, rng)
+    novelty = novelty_table(jobs, home, rollouts, rng)
     del rollouts
     claims = judge(experiment, gains)
     problems = read_problems(_recipe_of_stages(experiment, jobs), chosen)
@@ -132,16 +132,20 @@ def _gold_table(gold: pd.DataFrame) -> PageTable:
 
 
 def _novelty_table(novelty: pd.DataFrame) -> PageTable:
-    """Stages x bands: the share of new structures, and pass@1 on new and on known ones."""
+    """Stages x ops at which a stage met both: the share of new structures, and pass@1 on new and on known ones."""
     rows: dict[str, dict[str, str]] = {}
-    for row in novelty.itertuples():
+    has_both = novelty["share_new"].between(0, 1, inclusive="neither").groupby(novelty["op"]).transform("any")
+    for row in novelty[has_both].itertuples():
         cells = rows.setdefault(str(row.stage), {})
-        cells[f"{row.band} new"] = f"{row.share_new:.2f}"
+        cells[f"op {row.op}, new"] = f"{row.share_new:.2f}"
         for word in ("new", "known"):
             value, low, high = (getattr(row, f"{part}_{word}") for part in ("pass", "low", "high"))
-            cells[f"{row.band}, pass@1 of {word}"] = "" if pd.isna(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+            cells[f"op {row.op}, pass@1 of {word}"] = "" if pd.isna(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
     frame = pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="stage"))
-    note = "New: no problem that the stage, or one before it, was trained on has the structure of the test problem."
+    note = (
+        "New: no problem that the stage, or one before it, was trained on has the structure of the test problem. Only "
+        "ops are shown of which a stage met new and known ones; novelty.csv has all."
+    )
     return PageTable("Is what is solved new?", frame, note)
 
 

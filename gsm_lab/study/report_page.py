@@ -123,17 +123,27 @@ def _claims(claims: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
         row = {str(name): value for name, value in record.items()}
         metric = row["metric"] if pd.isna(row["k"]) else row["metric"].replace("@k", f"@{row['k']}")
         context = "" if row["context"] == "all" else f", context {row['context']}"
-        bound = {"gain": "a gain of at least", "loss": "a loss of at least", "no change": "no change as large as"}
-        power = f"a difference of about {row['half_width']:.3f} can be told from none"
-        if row["verdict"] == UNDECIDED:
-            power += f"; {_times(row['more_data'])} the problems and seeds would decide"
+        bound = {
+            "gain": "a gain of at least",
+            "loss": "a loss of at least",
+            "no gain": "no gain as large as",
+            "no loss": "no loss as large as",
+            "no change": "no change as large as",
+        }
+        power = f"a difference of about {1.43 * row['half_width']:.3f} is told from none in four of five cases"
+        for verdict, factor, what in (
+            ("verdict_by_bootstrap", "more_data", "problems and seeds would decide the bootstrap"),
+            ("verdict_by_seeds", "more_seeds", "seeds would decide Student's"),
+        ):
+            if row[verdict] == UNDECIDED:
+                power += f"; {_times(row[factor])} the {what}"
         seeds = [f"{float(part.rpartition(': ')[2]):+.3f}" for part in row["seed_differences"].split("; ")]
         yield {
             **row,
             "kind": KIND_OF_VERDICT[row["verdict"]],
             "where": f"{row['band']}{context}, {metric}",
             "wanted": f"{bound[row['expects']]} {row['smallest']:g}",
-            "value": f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]",
+            "value": f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]: {row['verdict_by_bootstrap']}",
             "seeds": ", ".join(seeds),
             "student": ""
             if math.isnan(row["student_low"])
@@ -143,7 +153,7 @@ def _claims(claims: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
 
 
 def _times(factor: float) -> str:
-    return f"{factor:.1f} times" if factor < 100 else f"{factor:,.0f} times"
+    return f"{factor:.1f} times" if factor < 100 else "more than 100 times"
 
 
 SCRIPT = """
@@ -254,11 +264,12 @@ seed{{ "s" if one.num_seeds > 1 }}</small></td>
 <p class="note">A difference is that of two stages on the same problems under the same seeds, the mean over the ops of a
 band. A gain is reproduced if its interval is above 0 and it is at least as large as the smallest that counts; reversed
 if the same holds below 0; not reproduced if the interval is below the smallest that counts, which rules out such a
-gain. A loss is judged as the mirror. No change is reproduced if the interval lies within the smallest change that
-counts on both sides, and not reproduced if it leaves 0 out and the difference is at least that large. All else is not
-decided at this scale; then the factor says how many times the data would decide if the difference stays what it is.
-Intervals resample problems and seeds; with few seeds that understates how seeds differ (by 18 % with 3), so Student's
-interval over the single seeds stands beside it, with the verdict that it would give alone.</p>
+gain. A loss is judged as the mirror. No gain is reproduced if the interval is below the smallest that counts, no loss
+likewise, and no change if both are; they are not reproduced if the interval leaves 0 out and the difference is at
+least that large. All else is not decided at this scale; then the factor says how many times the data would decide if
+the difference stays what it is. Two intervals are asked and have to agree: one that resamples problems and seeds, too
+narrow with few seeds, and Student's over the single seeds, which knows nothing of how few the problems are. No claim
+is corrected for how many there are.</p>
 {% endif %}
 <h2 id="figures">Figures</h2>
 {% for image in images %}

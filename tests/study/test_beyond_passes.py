@@ -11,6 +11,7 @@ from gsm_lab.problems import grade, identity_at, is_structural, mutate
 from gsm_lab.study import StageFolder, plan, read_gold, read_rollouts, source_of, tokenizer_of
 from gsm_lab.study import test_problems as problems_of_the_test
 from gsm_lab.study.beyond_passes import gold_table, novelty_table, trained_structures
+from gsm_lab.study.runs import read_json
 
 
 @pytest.fixture(name="jobs")
@@ -42,23 +43,37 @@ def test_what_a_stage_was_trained_on_is_known_to_it_and_to_those_after(small_rec
     assert len(found) == 3
 
 
-def test_new_and_known_structures_make_up_every_band(jobs, small, small_runs):
+def test_of_supervised_training_all_that_it_read_is_known(small_recipe, small_runs):
+    """As many problems as have its tokens, end tokens too; rows hold whole problems and nothing else."""
+    folder, tokenizer = StageFolder(small_runs, small_recipe, 0), tokenizer_of(small_recipe.task)
+    tokens = read_json(folder.path / "done.json")["tokens"]
+    source = source_of(small_recipe, 0, tokenizer)
+    read, index = set(), 0
+    while tokens > 0:
+        exercise = source.at(index)
+        read.add(identity_at(exercise.problem, "structure_id"))
+        tokens -= len(tokenizer.encode(exercise.prompt)) + len(tokenizer.encode(exercise.completion)) + 1
+        index += 1
+    assert tokens == 0
+    assert trained_structures(folder, {}) == read
+
+
+def test_new_and_known_structures_make_up_every_op(jobs, small, small_runs):
     rollouts = pd.concat([read_rollouts(job.folder(small_runs)) for job in jobs], ignore_index=True)
-    table = novelty_table(jobs, small_runs, rollouts, small.bands, np.random.default_rng(0))
-    assert len(table) == len(small.bands) * len({*rollouts["stage"]})
+    table = novelty_table(jobs, small_runs, rollouts, np.random.default_rng(0))
+    assert len(table) == len({*rollouts["op"]}) * len({*rollouts["stage"]})
     found = {}
     for row in table.itertuples():
-        low, high = small.bands[row.band]
-        inside = rollouts[(rollouts["stage"] == row.stage) & rollouts["op"].between(low, high)]
+        inside = rollouts[(rollouts["stage"] == row.stage) & (rollouts["op"] == row.op)]
         passes = inside.groupby(["context", "problem_id"])["verified"].mean()
-        assert row.num_problems == len(passes)
+        assert row.num_tested == len(passes)
         parts = [(row.share_new, row.pass_new), (1 - row.share_new, row.pass_known)]
         assert sum(share * value for share, value in parts if share) == pytest.approx(passes.mean())
         assert math.isnan(row.pass_new) == (row.share_new == 0)
-        found[row.stage, row.band] = row.share_new
-    assert found["base", "ID"] == 0  # op 2 has few structures
-    assert found["base", "edge"] == 1  # op 3 was never trained on
-    assert found["mid", "edge"] < 1
+        found[row.stage, row.op] = row.share_new
+    assert found["base", 2] == 0  # op 2 has few structures
+    assert found["base", 3] == 1  # op 3 was never trained on
+    assert found["mid", 3] < 1
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,26 @@ def test_no_change_is_an_interval_within_the_smallest_change(value, low, high, v
 
 
 @pytest.mark.parametrize(
+    ("value", "low", "high", "verdict"),
+    [
+        (0.0, -0.5, 0.019, REPRODUCED),
+        (-0.3, -0.5, -0.1, REPRODUCED),  # a loss is no gain
+        (0.0, -0.5, 0.02, UNDECIDED),
+        (0.05, 0.01, 0.09, NOT_REPRODUCED),
+        (0.05, 0.0, 0.09, UNDECIDED),
+        (0.019, 0.001, 0.04, UNDECIDED),
+    ],
+)
+def test_no_gain_looks_at_one_side_and_no_loss_is_its_mirror(value, low, high, verdict):
+    assert verdict_of(claim("no gain"), value, low, high) == verdict
+    assert verdict_of(claim("no loss"), -value, -high, -low) == verdict
+
+
+@pytest.mark.parametrize(
     ("expects", "value", "low", "high", "factor"),
     [
+        ("no gain", 0.0, -0.5, 0.06, 9.0),  # only the high end is in the way
+        ("no loss", 0.0, -0.06, 0.5, 9.0),
         ("gain", 0.05, 0.01, 0.09, 1.0),  # decided
         ("gain", 0.04, -0.04, 0.12, 4.0),  # the low end is 0.08 below, and has to come within 0.04
         ("loss", -0.04, -0.12, 0.04, 4.0),
@@ -98,7 +116,7 @@ def test_with_that_much_data_it_is_decided_and_with_a_little_less_it_is_not():
     undecided = 0
     for _ in range(3000):
         value, down, up = draw.normal(0, 0.03), *draw.uniform(0, 0.08, 2)
-        for expects in ("gain", "loss", "no change"):
+        for expects in ("gain", "loss", "no gain", "no loss", "no change"):
             one = claim(expects)
             if verdict_of(one, value, value - down, value + up) != UNDECIDED:
                 continue
@@ -184,7 +202,7 @@ def test_claims_are_judged_by_the_rows_of_their_band_context_metric_and_k(judged
 
 
 def test_a_row_says_how_its_interval_treats_few_seeds(judged, small):
-    assert "3 seeds; the part that comes from seeds is about 18% too narrow" in judged(claim())["interval"][0]
+    assert "3 seeds; too narrow for what comes from seeds, see student_low" in judged(claim())["interval"][0]
     alone = differences(
         rollouts({"base": 0.2, "after": 0.8}, seeds=1), [("after", "base")], np.random.default_rng(0), bands=BANDS
     )
@@ -205,6 +223,23 @@ def test_seeds_that_contradict_each_other_are_seen_beside_the_interval(small):
     assert row["seed_highest"] > 0.7
     assert row["seed_lowest"] < 0.1
     assert row["verdict_by_seeds"] == UNDECIDED
+    assert row["verdict"] == UNDECIDED
+    assert row["more_seeds"] > 1
+
+
+def test_a_claim_is_decided_only_where_both_intervals_say_the_same(small):
+    """Seeds that agree, of which each has few problems, and many problems with seeds that do not."""
+    experiment = small.model_construct(**dict(small) | {"claims": (claim(),)})
+    draw = np.random.default_rng(0)
+    seen = set()
+    for seeds in (2, 3, 6):
+        for chance in (0.2, 0.3, 0.5):
+            table = rollouts({"base": 0.2, "after": chance}, seeds=seeds, problems=8)
+            row = judge(experiment, differences(table, [("after", "base")], draw, bands=BANDS, draws=200)).iloc[0]
+            both = {row["verdict_by_bootstrap"], row["verdict_by_seeds"]}
+            assert row["verdict"] == (both.pop() if len(both) == 1 else UNDECIDED)
+            seen.add(len(both))
+    assert seen == {0, 2}
 
 
 @pytest.mark.parametrize(
