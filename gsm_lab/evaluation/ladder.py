@@ -18,7 +18,7 @@ def edge_ladder(
     stage: str,
     *,
     k: int,
-    id_from: float = 0.6,
+    id_from: float = 0.8,
     hard_below: float = 0.1,
     context: str = ALL,
 ) -> dict[int, str]:

@@ -300,7 +300,7 @@ def ladder_table() -> pd.DataFrame:
 
 
 def test_the_ladder_names_each_op_by_what_was_reached() -> None:
-    ladder = edge_ladder(ladder_table(), "base", k=4)
+    ladder = edge_ladder(ladder_table(), "base", k=4, id_from=0.6)
     assert ladder == {2: "ID", 3: "ID", 4: "edge", 5: "hard"}
     assert as_bands(ladder) == {"ID": (2, 3), "edge": (4, 4), "hard": (5, 5)}
 
