@@ -24,11 +24,16 @@ from gsm_lab.study.sources import source_of, tokenizer_of
 from gsm_lab.study.sweep import Job
 
 
-def gold_table(jobs: Sequence[Job], home: Path, rng: np.random.Generator) -> pd.DataFrame:
-    """Stages x ops: the negative log-likelihood of a gold token in nats, the mean over problems, with intervals."""
+def gold_table(
+    jobs: Sequence[Job], home: Path, rng: np.random.Generator, by: Sequence[str] = ("stage", "op")
+) -> pd.DataFrame:
+    """Stages x ops: the negative log-likelihood of a gold token in nats, the mean over problems, with intervals.
+
+    `by` may name "context", too.
+    """
     gold = pd.concat([read_gold(job.folder(home)) for job in jobs], ignore_index=True)
     rows = []
-    for (stage, op), own in gold.groupby(["stage", "op"], sort=False):
+    for group, own in gold.groupby(list(by), sort=False):
         nats = (own["nll"] / own["tokens"]).to_numpy()
         names = own["problem_id"]
         # the interval is that of the mean of nats, brought to 0 to 1 by the greatest of them
@@ -36,8 +41,7 @@ def gold_table(jobs: Sequence[Job], home: Path, rng: np.random.Generator) -> pd.
         found = bootstrap_interval(nats / scale, rng, problems=names.tolist(), seeds=own["seed"].tolist())
         rows.append(
             {
-                "stage": stage,
-                "op": int(op),  # type: ignore[call-overload]
+                **dict(zip(by, group, strict=True)),
                 "nll": found.value * scale,
                 "low": found.low * scale,
                 "high": found.high * scale,

@@ -89,6 +89,7 @@ def write_report(experiment: Experiment, home: Path, folder: Path) -> Report:
     table = tabulate(rollouts, rng, bands=experiment.bands, ks=ks, draws=DRAWS)
     gains = differences(rollouts, pairs_of(experiment), rng, bands=experiment.bands, ks=ks, draws=DRAWS_OF_DIFFERENCES)
     gold = gold_table(jobs, home, rng)
+    gold_by_context = gold_table(jobs, home, rng, ("stage", "context", "op"))
     novelty = novelty_table(jobs, home, rollouts, rng)
     del rollouts
     claims = judge(experiment, gains)
@@ -99,6 +100,7 @@ def write_report(experiment: Experiment, home: Path, folder: Path) -> Report:
     write_text(folder / "table.csv", _bands_only(table).to_csv(index=False, float_format="%.4f"))
     write_text(folder / "differences.csv", _bands_only(gains).to_csv(index=False, float_format="%.4f"))
     write_text(folder / "gold_nll.csv", gold.to_csv(index=False, float_format="%.4f"))
+    write_text(folder / "gold_nll_by_context.csv", gold_by_context.to_csv(index=False, float_format="%.4f"))
     write_text(folder / "novelty.csv", novelty.to_csv(index=False, float_format="%.4f"))
     write_text(folder / "claims.csv", claims.to_csv(index=False, float_format="%.4f"))
     write_ledger(ledger, folder)

@@ -29,6 +29,9 @@ def test_the_likelihood_of_gold_is_the_mean_over_problems(jobs, small_runs):
         assert row.nll == pytest.approx((own["nll"] / own["tokens"]).mean())
         assert row.low <= row.nll <= row.high
         assert (row.num_problems, row.num_seeds) == (len(own), 1)
+    by_context = gold_table(jobs, small_runs, np.random.default_rng(0), ("stage", "context", "op"))
+    assert {*by_context["context"]} == {*gold["context"]}
+    assert by_context["num_problems"].sum() == table["num_problems"].sum()
 
 
 def test_what_a_stage_was_trained_on_is_known_to_it_and_to_those_after(small_recipe, small_runs):

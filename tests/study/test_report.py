@@ -21,7 +21,16 @@ from gsm_lab.study.sweep import plan
 
 FIGURES = ("edge_of_competence", "factor_1", "pass_and_majority", "training_loss", "training_reward_mean", "verdicts")
 TABLES = (
-    *("table.parquet", "table.csv", "differences.csv", "claims.csv", "ledger.csv", "gold_nll.csv", "novelty.csv"),
+    *(
+        "table.parquet",
+        "table.csv",
+        "differences.csv",
+        "claims.csv",
+        "ledger.csv",
+        "gold_nll.csv",
+        "gold_nll_by_context.csv",
+        "novelty.csv",
+    ),
     *("runs.json", "report.html"),
 )
 FROM_OUTSIDE = re.compile(r"https?:|<link|@import|<iframe|<object|(?:src|href)\s*=\s*[\"']?+(?!data:)")
