@@ -486,6 +486,7 @@ def sweep(
     )
 
     check_trackers(track or ())
+    _check_device(device)
     loaded = load_experiment(experiment)
     recipes = [recipe for recipe in loaded.recipes if only is None or only in recipe.name]
     if not recipes:
@@ -664,11 +665,15 @@ def _run_stages(
 
 def _world(device: str | None) -> "World":
     """The ranks that torchrun started, of which this process is one; or this process alone."""
-    if device not in (None, "cpu", "cuda"):
-        raise typer.BadParameter(f"device: {device!r}: give cpu or cuda.")
+    _check_device(device)
     from gsm_lab.training import World
 
     return World.from_environment(device)  # type: ignore[arg-type]
+
+
+def _check_device(device: str | None) -> None:
+    if device not in (None, "cpu", "cuda"):
+        raise typer.BadParameter(f"device: {device!r}: give cpu or cuda.")
 
 
 def _check_records(folders: list["StageFolder"], track: list[str] | None) -> None:

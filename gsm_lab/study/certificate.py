@@ -243,10 +243,12 @@ def certify(
         TemplateError: a context or frames file that cannot be read at all.
         SpecError: settings that contradict each other.
     """
-    if num_problems < 1 or num_mutations < 1 or workers < 1:
+    num_equivalences = num_mutations if num_equivalences is None else num_equivalences
+    num_fuzz = 5 * num_problems if num_fuzz is None else num_fuzz
+    if min(num_problems, num_mutations, num_equivalences, num_fuzz, workers) < 1:
         raise DataError(
-            f"{num_problems} problems and {num_mutations} mutations with {workers} workers prove nothing: "
-            f"give 1 or more of each."
+            f"{num_problems} problems, {num_mutations} mutations, {num_equivalences} equivalences and {num_fuzz} "
+            f"random texts with {workers} workers prove nothing: give 1 or more of each."
         )
     if data is not None and (contexts or frames or settings):
         raise DataError(
@@ -257,8 +259,8 @@ def certify(
     sizes = {
         "problems": num_problems,
         "mutations": num_mutations,
-        "equivalences": num_mutations if num_equivalences is None else num_equivalences,
-        "fuzz": 5 * num_problems if num_fuzz is None else num_fuzz,
+        "equivalences": num_equivalences,
+        "fuzz": num_fuzz,
     }
     signed: dict[str, Any] = {"format": FORMAT, "gsm_lab": _our_version(), "python": platform.python_version()}
     signed["settings"] = {"sizes": sizes, **json.loads(json.dumps(asdict(source)))}

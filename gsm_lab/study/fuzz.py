@@ -19,11 +19,12 @@ from typing import Any
 
 from gsm_lab import problems
 from gsm_lab.problems import MUTATIONS, Exercise, Verdict, equivalences, examine, grade, mutate
+from gsm_lab.problems.trace import MOST_CHARACTERS as GRADED
 
 MOST_CHARACTERS = 6_000
 """A text grows no longer than this; hostile texts of a megabyte are measured apart."""
-MOST_READ = 199_990
-"""The grader reads no more characters than about this."""
+MOST_READ = GRADED - 10
+"""Of a text with no more characters than this the grader reads all."""
 WATCHED = ("algebra", "chains", "definitions", "equations", "examine", "grade", "literal", "marks", "reading", "trace")
 """The modules of the grader, whose lines the search counts."""
 _ODD = (
@@ -202,10 +203,10 @@ def hostile_texts(exercise: Exercise) -> list[str]:
 
 
 def hostile_seconds(exercise: Exercise, text: str) -> float:
-    """The processor time that grading a text takes, repeated to a megabyte, or to what is just read behind gold."""
+    """The processor time that grading a text takes, repeated to a megabyte, or to what is just read."""
     slowest = 0.0
     gold = exercise.completion
-    for length, before in ((1_000_000, ""), (MOST_READ - len(gold), gold)):
+    for length, before in ((1_000_000, ""), (MOST_READ - len(gold), gold), (MOST_READ, "")):
         whole = before + (text * (length // len(text) + 1))[:length]
         began = time.process_time()
         grade(exercise, whole)

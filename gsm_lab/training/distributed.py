@@ -63,12 +63,17 @@ class World:
                 is bound to the GPU of its local rank.
 
         Raises:
-            TrainingError: some of torchrun's variables are set and others are not, or are not the numbers they should
-                be; or this machine has fewer GPUs than ranks.
+            TrainingError: CUDA is asked for and there is no GPU; some of torchrun's variables are set and others are
+                not, or are not the numbers they should be; or this machine has fewer GPUs than ranks.
         """
         kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
         found = [name for name in VARIABLES if os.environ.get(name)]
         if not found:
+            if kind == "cuda" and not torch.cuda.is_available():
+                raise TrainingError(
+                    f"device='cuda', and torch {torch.__version__} finds no GPU here: give device='cpu', or none, or "
+                    f"install a build of torch for this machine's GPU."
+                )
             return cls.alone(kind)
         missing = [name for name in VARIABLES if name not in found]
         if missing:

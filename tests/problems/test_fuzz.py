@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gsm_lab.problems import Verdict, examine, grade
+from gsm_lab.problems.reading import read_freely
 from gsm_lab.study import fuzz
 
 _PATH = Path(__file__).parent / "fuzz.py"
@@ -107,6 +108,12 @@ def test_a_megabyte_is_bounded(number: int):
     exercise = EXERCISES[number]
     for text in fuzz.hostile_texts(exercise):
         assert fuzz.hostile_seconds(exercise, text) < 5, text[:80]
+
+
+def test_hostile_texts_are_as_long_as_the_grader_reads_and_no_longer():
+    grammar = EXERCISES[0].grammar
+    assert read_freely("a" * fuzz.MOST_READ, grammar) is not None
+    assert read_freely("a" * (fuzz.MOST_READ + 20), grammar) is None
 
 
 @pytest.mark.slow

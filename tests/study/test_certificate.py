@@ -237,6 +237,8 @@ def test_a_grader_that_raises_breaks_the_law(monkeypatch):
 def test_what_was_never_tried_is_not_certified(problems, mutations):
     with pytest.raises(DataError, match="prove nothing: give 1 or more of each"):
         certify(problems, mutations, 0)
+    with pytest.raises(DataError, match="prove nothing: give 1 or more of each"):
+        certify(1, 1, 0, num_fuzz=problems, num_equivalences=mutations)
 
 
 @pytest.mark.slow

@@ -175,3 +175,11 @@ def test_a_rank_without_a_gpu_is_told_so(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(TrainingError, match="local rank 0 has no GPU of its own"):
         World.from_environment("cuda")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_one_process_without_a_gpu_is_told_so(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(TrainingError, match="finds no GPU here: give device='cpu'"):
+        World.from_environment("cuda")
