@@ -20,6 +20,7 @@ from gsm_lab.problems.render import render
 from gsm_lab.problems.spec import MOST_OP, ProblemSpec
 from gsm_lab.problems.style import Style
 from gsm_lab.problems.template import DISTANCES, Template, known_contexts, known_frames, load_template, read_template
+from gsm_lab.problems.trace import MOST_CHARACTERS
 from gsm_lab.problems.verdicts import ERRORS, Examination, Finding, Grade, Mark, Verdict, is_structural
 from gsm_lab.problems.vocabulary import faults
 
@@ -28,6 +29,7 @@ __all__ = [
     "EQUIVALENCES",
     "ERRORS",
     "LEVELS",
+    "MOST_CHARACTERS",
     "MOST_OP",
     "MUTATIONS",
     "DependencyGraph",

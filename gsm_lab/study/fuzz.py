@@ -19,11 +19,10 @@ from typing import Any
 
 from gsm_lab import problems
 from gsm_lab.problems import MUTATIONS, Exercise, Verdict, equivalences, examine, grade, mutate
-from gsm_lab.problems.trace import MOST_CHARACTERS as GRADED
 
 MOST_CHARACTERS = 6_000
 """A text grows no longer than this; hostile texts of a megabyte are measured apart."""
-MOST_READ = GRADED - 10
+MOST_READ = problems.MOST_CHARACTERS - 10
 """Of a text with no more characters than this the grader reads all."""
 WATCHED = ("algebra", "chains", "definitions", "equations", "examine", "grade", "literal", "marks", "reading", "trace")
 """The modules of the grader, whose lines the search counts."""
