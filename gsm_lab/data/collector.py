@@ -1,4 +1,4 @@
-"""Drawing exercises without Python's search for cycles, of which they have none: it takes a tenth of the time."""
+"""Drawing exercises without Python's search for cycles, of which they have none: up to a tenth of the time."""
 
 import gc
 from collections.abc import Iterator

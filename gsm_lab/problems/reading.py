@@ -212,9 +212,14 @@ def _needs_help(statement: Statement, text: str, how: How) -> bool:
     if isinstance(statement, Step):  # where steps have few words of their own, an answer looks like one
         if statement.name.casefold().strip("# ") in ANSWER_WORDS:
             return True
-        found = loose_patterns(how.grammar)[0][1].fullmatch(text)
+        found = _as_own_answer(text, how)
         return found is not None and number_with_words(found["value"], how, {}) is not None
     return isinstance(statement, Malformed) or (isinstance(statement, Answer) and statement.value is None)
+
+
+def _as_own_answer(text: str, how: How) -> re.Match[str] | None:
+    """The text as the grammar's own answer, in any case and with any marks."""
+    return dict(loose_patterns(how.grammar))["answer"].fullmatch(text)
 
 
 def _meant(text: str, how: How, notes: dict[str, None]) -> Statement | None:
@@ -224,7 +229,7 @@ def _meant(text: str, how: How, notes: dict[str, None]) -> Statement | None:
         seen = dict(notes)
         value = number_with_words(next(filter(None, asked.groups()), ""), how, seen)
         if value is not None:
-            is_usual = loose_patterns(how.grammar)[0][1].fullmatch(text) is not None and seen
+            is_usual = _as_own_answer(text, how) is not None and seen
             notes.update(seen if is_usual else seen | {WORDING: None})
             return Answer(value)
     lead = LEAD_IN.match(text)
