@@ -4,10 +4,14 @@
 """
 
 import hashlib
-import random
 from json.encoder import encode_basestring_ascii
+from random import Random
+from typing import Any
 
 Name = str | int
+_new: Any = Random.__new__
+_SEEDED_AT_ONCE = _new(Random, 1).random() == Random(1).random()
+"""Whether a stream has its seed before its constructor runs, which only seeds it once more: so in Python 3.11."""
 
 
 def stream_seed(seed: int, *names: Name) -> int:
@@ -17,6 +21,11 @@ def stream_seed(seed: int, *names: Name) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def stream(seed: int, *names: Name) -> random.Random:
+def stream(seed: int, *names: Name) -> Random:
     """The random stream of that name, always from its beginning."""
-    return random.Random(stream_seed(seed, *names))
+    number = stream_seed(seed, *names)
+    if not _SEEDED_AT_ONCE:
+        return Random(number)
+    rng: Random = _new(Random, number)
+    rng.__dict__["gauss_next"] = None  # all else that the constructor does
+    return rng

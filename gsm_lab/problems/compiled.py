@@ -19,9 +19,10 @@ def refuse_stale_modules() -> None:
     """
     folder = Path(__file__).parent
     for name in compiled_modules():
-        source, compiled = folder / f"{name}.py", folder / f"{name}{_SUFFIX}"
-        if source.stat().st_mtime > compiled.stat().st_mtime:
-            raise ImportError(
-                f"{compiled.name} was compiled from an older {source.name}: run `make setup` to compile it again, or "
-                f"`python compile.py --remove` to go without."
-            )
+        compiled = folder / f"{name}{_SUFFIX}"
+        for source in folder.glob(f"{name}.[cp]*"):
+            if source.suffix in (".py", ".c") and source.stat().st_mtime > compiled.stat().st_mtime:
+                raise ImportError(
+                    f"{compiled.name} was compiled from an older {source.name}: run `make setup` to compile it again, "
+                    f"or `python compile.py --remove` to go without."
+                )

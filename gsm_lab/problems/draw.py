@@ -111,10 +111,9 @@ def _assemble(
     places, names = _names(skeleton, spec, rng)
     names.reverse()
     values = numbers.values
-    nodes = [
-        new_tuple(Node, (name, operation, constant, parents, minus))
-        for name, (operation, constant, parents, minus) in zip(names, numbers.definitions, strict=True)
-    ]
+    nodes: list[Node] = []
+    for number, (operation, constant, parents, minus) in enumerate(numbers.definitions):
+        nodes.append(new_tuple(Node, (names[number], operation, constant, parents, minus)))
     last = len(nodes) - 1
     num = num_distractors(spec, nodes, rng)
     if num:

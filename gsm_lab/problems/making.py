@@ -14,5 +14,5 @@ def made(kind: type[Made], **fields: Any) -> Made:
     Nothing is checked: whoever makes it vouches for it.
     """
     value = object.__new__(kind)
-    value.__dict__.update(fields)
+    object.__setattr__(value, "__dict__", fields)
     return value

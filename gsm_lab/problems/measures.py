@@ -6,6 +6,11 @@ from typing import Final
 from gsm_lab.problems.graph import Linear, Node, Operation
 from gsm_lab.problems.making import new_tuple
 
+_PLUS: Final = Operation.PLUS
+_MINUS: Final = Operation.MINUS
+_TIMES: Final = Operation.TIMES
+_DIVIDED: Final = Operation.DIVIDED
+_NESTED: Final = Operation.NESTED_TOTAL
 _NO_DISTRACTORS: Final = {"independent": 0, "reachable": 0, "dead_end": 0}
 
 
@@ -83,10 +88,13 @@ def linear_form(node: Node, known: Sequence[Linear | None]) -> Linear | None:
     constant = number or 0
     if not parents:
         return new_tuple(Linear, (0, constant))
-    forms = [form for parent in parents if (form := known[parent]) is not None]
-    if len(forms) < len(parents):
-        return None
-    if operation is Operation.NESTED_TOTAL:
+    forms: list[Linear] = []
+    for parent in parents:
+        form = known[parent]
+        if form is None:
+            return None
+        forms.append(form)
+    if operation is _NESTED:
         pairs = list(zip(forms[::2], forms[1::2], strict=True))
         if any(first.a and second.a for first, second in pairs):
             return None
@@ -101,13 +109,13 @@ def linear_form(node: Node, known: Sequence[Linear | None]) -> Linear | None:
             a, b = a - term_a, b - term_b
     if number is None:
         return new_tuple(Linear, (a, b))
-    if operation is Operation.PLUS:
+    if operation is _PLUS:
         b += constant
-    elif operation is Operation.MINUS:
+    elif operation is _MINUS:
         b -= constant
-    elif operation is Operation.TIMES:
+    elif operation is _TIMES:
         a, b = a * constant, b * constant
-    elif operation is Operation.DIVIDED:
+    elif operation is _DIVIDED:
         if a % constant or b % constant:
             return None
         a, b = a // constant, b // constant

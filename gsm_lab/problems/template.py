@@ -278,13 +278,15 @@ class _Names(dict[Quantity, str]):
         return name
 
 
-class Words(dict[Quantity, tuple[str, str, str]]):
-    """What quantities are called: as a sentence begins, within it, and in solutions; made when first asked for."""
+class Words:
+    """What quantities are called where every place and every item is moved on by a number; made when first needed."""
 
     def __init__(self, template: Template, num_places: int, place_by: int, item_by: int) -> None:
-        super().__init__()
         self.template = template
         self.num_places, self.place_by, self.item_by = num_places, place_by, item_by
+        self.known: dict[Quantity, tuple[str, str, str]] = {}
+        """What `names` has given before."""
+        self._questions: dict[Quantity, str] = {}
 
     def moved(self, quantity: Quantity) -> Quantity:
         """The quantity whose nouns stand for this one."""
@@ -292,15 +294,21 @@ class Words(dict[Quantity, tuple[str, str, str]]):
         moved_item = None if item is None else (item + self.item_by) % len(self.template.items)
         return new_tuple(Quantity, ((place + self.place_by) % self.num_places, moved_item, each))
 
-    def __missing__(self, quantity: Quantity) -> tuple[str, str, str]:
-        template, moved = self.template, self.moved(quantity)
-        names = (template.first_names[moved], template.names[moved], template.short_names[moved])
-        self[quantity] = names
+    def names(self, quantity: Quantity) -> tuple[str, str, str]:
+        """What a quantity is called: as a sentence begins, within it, and in solutions."""
+        names = self.known.get(quantity)
+        if names is None:
+            template, moved = self.template, self.moved(quantity)
+            names = (template.first_names[moved], template.names[moved], template.short_names[moved])
+            self.known[quantity] = names
         return names
 
     def question(self, quantity: Quantity) -> str:
         """The sentence that asks for a quantity."""
-        return self.template.questions[self.moved(quantity)]
+        question = self._questions.get(quantity)
+        if question is None:
+            question = self._questions[quantity] = self.template.questions[self.moved(quantity)]
+        return question
 
 
 def kind_of(quantity: Quantity) -> str:

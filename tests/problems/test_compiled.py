@@ -60,3 +60,14 @@ def test_an_outdated_compiled_module_is_refused(plain: Path):
     refused = run("import gsm_lab.problems", plain)
     assert refused.returncode == 1
     assert f"draw{suffix} was compiled from an older draw.py: run `make setup`" in refused.stderr
+
+
+def test_a_module_that_is_older_than_its_source_in_c_is_refused(plain: Path):
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    problems = plain / "gsm_lab" / "problems"
+    (problems / f"colours{suffix}").write_bytes(b"")
+    os.utime(problems / f"colours{suffix}", (2, 2))
+    os.utime(problems / "colours.py", (1, 1))
+    refused = run("import gsm_lab.problems", plain)
+    assert refused.returncode == 1
+    assert f"colours{suffix} was compiled from an older colours.c: run `make setup`" in refused.stderr
