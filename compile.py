@@ -30,6 +30,16 @@ HOT = (
     "phrase",
     "making",
     "budget",
+    "algebra",
+    "trace",
+    "verdicts",
+    "wording",
+    "reading",
+    "marks",
+    "definitions",
+    "chains",
+    "equations",
+    "examine",
 )
 IN_C = ("colours",)
 """Modules that have a second source in C, with the same functions."""

@@ -58,34 +58,50 @@ def multiplied_out(expression: Expression) -> Polynomial | None:
     """The expression as a sum of products of symbols; None if it is too large or divides by more than a number."""
     if not isinstance(expression, Binary):
         return {(1, (f"n{expression}" if isinstance(expression, str) else f"#{expression}",)): 1}
-    left = multiplied_out(expression.left)
-    if left is None:
-        return None
     if expression.sign == "/":
-        divisor = expression.right
-        if isinstance(divisor, str | Binary) or not divisor:
+        left, divisor = multiplied_out(expression.left), expression.right
+        if left is None or isinstance(divisor, str | Binary) or not divisor:
             return None
         mark = f"/{divisor}"
         return {(sign, tuple(sorted((*term, mark)))): count for (sign, term), count in left.items()}
-    right = multiplied_out(expression.right)
-    if right is None:
-        return None
-    products: list[tuple[tuple[int, Term], int]]
     if expression.sign == "*":
-        if len(left) * len(right) > MOST_TERMS:
-            return None
-        products = [
-            ((sign * other, tuple(sorted(one + two))), left[sign, one] * right[other, two])
-            for sign, one in left
-            for other, two in right
-        ]
-    else:
-        factor = 1 if expression.sign == "+" else -1
-        products = [*left.items(), *(((factor * sign, term), count) for (sign, term), count in right.items())]
+        return _product_of([multiplied_out(factor) for factor in factors_in(expression)])
     result: Polynomial = {}
-    for signed, count in products:
-        result[signed] = result.get(signed, 0) + count
+    for factor, part in terms_in(expression):
+        terms = multiplied_out(part)
+        if terms is None:
+            return None
+        for (sign, term), count in terms.items():
+            signed = (factor * sign, term)
+            result[signed] = result.get(signed, 0) + count
     return None if len(result) > MOST_TERMS else result
+
+
+def _product_of(factors: Sequence[Polynomial | None]) -> Polynomial | None:
+    """Factors multiplied out: first those that are sums, one after another, then all others at once."""
+    result: Polynomial = {(1, ()): 1}
+    symbols: list[str] = []
+    sign_of_all = times = 1
+    for terms in factors:
+        if terms is None:
+            return None
+        if len(terms) == 1:
+            for (sign, term), count in terms.items():
+                symbols += term
+                sign_of_all *= sign
+                times *= count
+            continue
+        if len(result) * len(terms) > MOST_TERMS:
+            return None
+        grown: Polynomial = {}
+        for (sign, term), count in result.items():
+            for (other, more), number in terms.items():
+                signed = (sign * other, tuple(sorted(term + more)))
+                grown[signed] = grown.get(signed, 0) + count * number
+        result = grown
+    return {
+        (sign * sign_of_all, tuple(sorted((*term, *symbols)))): count * times for (sign, term), count in result.items()
+    }
 
 
 def means_the_same(one: Expression, other: Expression, values: Mapping[str, Number] | None = None) -> bool:

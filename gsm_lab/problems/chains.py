@@ -35,7 +35,7 @@ def is_valued(step: Step, name: str, is_defined: bool, marks: Marks) -> bool:
 def is_chain(step: Step, definition: Expression, value: Number, marks: Marks) -> bool:
     """Whether a chain goes from a definition to a value, each link from the one before."""
     modulus = marks.exercise.problem.modulus
-    values = marks.values | marks.foreseen
+    values = marks.values | marks.foreseen if marks.foreseen else marks.values
     earlier = definition
     is_right, is_put_in_wrongly = True, False
     is_put_in = not names_in(definition)

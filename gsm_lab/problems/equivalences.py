@@ -9,17 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gsm_lab.problems.exercise import Exercise
+from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, LETTERS, THINK, VARIABLES
 from gsm_lab.problems.graph import IMPLICIT, Operation
 from gsm_lab.problems.mutations.steps import extra_step_of
 from gsm_lab.problems.rewriting import MOST_OPERANDS, Chain, Gold, first_terms, parts_of, text_of
 from gsm_lab.problems.solution import write_solution
 from gsm_lab.problems.trace import (
-    ANSWER,
-    END_ANSWER,
-    END_THINK,
-    LETTERS,
-    THINK,
-    VARIABLES,
     Answer,
     Binary,
     Expression,
@@ -66,7 +61,7 @@ def commuted(gold: Gold, rng: random.Random) -> list[Statement] | None:
         if not choices:
             return None
         part, put = rng.choice(choices)
-        return put(replace(part, left=part.right, right=part.left))
+        return put(part._replace(left=part.right, right=part.left))
 
     return _reexplain(gold, rng, change)
 
@@ -79,7 +74,7 @@ def commuted_numbers(gold: Gold, rng: random.Random) -> list[Statement] | None:
         put_in = chain[1] if len(chain) > 2 else None
         if not isinstance(put_in, Binary) or put_in.sign not in "+*" or put_in.left == put_in.right:
             return None
-        return (chain[0], replace(put_in, left=put_in.right, right=put_in.left), *chain[2:])
+        return (chain[0], put_in._replace(left=put_in.right, right=put_in.left), *chain[2:])
 
     return gold.with_chain_at_any(gold.calculations, rng, change)
 
@@ -104,7 +99,7 @@ def distributed(gold: Gold, rng: random.Random) -> list[Statement] | None:
 
     def spread(factor: Expression, group: Expression) -> Expression:
         if isinstance(group, Binary) and group.sign in "+-":
-            return replace(group, left=spread(factor, group.left), right=spread(factor, group.right))
+            return group._replace(left=spread(factor, group.left), right=spread(factor, group.right))
         return Binary("*", factor, group)
 
     def change(definition: Expression) -> Expression | None:

@@ -74,8 +74,8 @@ MOST_LINKS = 120
 def examined(exercise: Exercise, text: str, finished: bool) -> Examination:
     """Every statement of a text marked; whether it is also literal, `examine` says."""
     form = exercise.style.form
-    names = quantity_names(exercise)
-    units = words_in(names)
+    names = quantity_names(exercise.names)
+    units = words_in(exercise.names)
     pieces = read_freely(text, exercise.grammar, form, units)
     variables = {one.statement.variable.casefold() for one in pieces or () if isinstance(one.statement, Step)}
     letters = {letter for letter in units & variables if len(letter) > 1 or not letter.isascii()}
@@ -105,23 +105,24 @@ def examined(exercise: Exercise, text: str, finished: bool) -> Examination:
 
 def _marked(at: int, piece: Piece, marks: Marks) -> Mark:
     marks.at, marks.messages = at, []
-    num_errors, before, num_extra = sum(marks.errors.values()), num_right(marks), marks.extra
+    num_errors, before, num_extra = marks.num_errors, marks.num_right, marks.extra
     for deviation in piece.deviations:
         marks.deviate(deviation)
     _mark_statement(piece.statement, marks)
     status = "extra" if marks.extra > num_extra else "deviating" if marks.messages else "right"
-    if sum(marks.errors.values()) > num_errors:
+    if marks.num_errors > num_errors:
         status = "wrong"
     if isinstance(piece.statement, Answer) and piece.statement.value != marks.exercise.answer:
         status = "wrong"
         marks.messages.append("answer: it is not the value of the asked quantity")
+    marks.num_right = num_right(marks)
     return Mark(
         piece.start,
         piece.end,
         _kind(piece.statement),
         status,
         resolved_name(getattr(piece.statement, "name", ""), marks.names),
-        (num_right(marks) - before) / len(marks.exercise.needed_names),
+        (marks.num_right - before) / len(marks.exercise.needed_names),
         tuple(dict.fromkeys(marks.messages)),
     )
 

@@ -6,12 +6,13 @@ from functools import cached_property
 from typing import Any
 
 from gsm_lab.errors import DataError
+from gsm_lab.problems.grammar import TraceGrammar
 from gsm_lab.problems.graph import DependencyGraph, Node, Operation, Quantity
 from gsm_lab.problems.identity import Identities, identities
 from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.solution import expression_of
 from gsm_lab.problems.style import Style
-from gsm_lab.problems.trace import Expression, TraceGrammar
+from gsm_lab.problems.trace import Expression
 
 
 @dataclass(frozen=True)

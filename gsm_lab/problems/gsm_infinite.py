@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from gsm_lab.errors import DataError
 from gsm_lab.problems.exercise import Exercise
+from gsm_lab.problems.grammar import VARIABLES
 from gsm_lab.problems.graph import IMPLICIT, DependencyGraph, Linear, Node, Operation, Quantity
 from gsm_lab.problems.measures import linear_form
 from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.solution import write_solution
 from gsm_lab.problems.style import Style
 from gsm_lab.problems.template import load_template
-from gsm_lab.problems.trace import VARIABLES
 
 
 @dataclass(frozen=True)

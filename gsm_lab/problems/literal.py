@@ -9,26 +9,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from gsm_lab.problems.exercise import Exercise
+from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, VARIABLES, TraceGrammar
 from gsm_lab.problems.graph import IMPLICIT, Node, Operation
 from gsm_lab.problems.measures import linear_forms
 from gsm_lab.problems.solution import chain_text, definition_text, equation_texts, form_chain_text, last_check
-from gsm_lab.problems.trace import (
-    ANSWER,
-    END_ANSWER,
-    END_THINK,
-    MOST_CHARACTERS,
-    THINK,
-    VARIABLES,
-    Check,
-    Given,
-    Plan,
-    Solve,
-    Statement,
-    Step,
-    TraceGrammar,
-    Unknown,
-    read_statement,
-)
+from gsm_lab.problems.trace import MOST_CHARACTERS, Check, Given, Plan, Solve, Statement, Step, Unknown, read_statement
 
 _LETTERS = frozenset(VARIABLES)
 _NESTED: Final = Operation.NESTED_TOTAL

@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from gsm_lab.problems.algebra import Number
 from gsm_lab.problems.exercise import Exercise
+from gsm_lab.problems.grammar import VARIABLES
 from gsm_lab.problems.graph import Linear
-from gsm_lab.problems.trace import VARIABLES, Expression
+from gsm_lab.problems.trace import Expression
 from gsm_lab.problems.verdicts import MOST_FINDINGS, Finding
 
 ORDER, OTHER_NAMES, INLINED = "terms in another order", "other names", "computed within another step"
@@ -28,8 +30,7 @@ _PLAIN_LETTERS = frozenset(VARIABLES)
 _QUOTES = "\"'` \u201c\u201d\u2018\u2019"
 
 
-@dataclass(frozen=True)
-class Meaning:
+class Meaning(NamedTuple):
     """What a letter stands for: a quantity of the problem, or an expression of the solver's own."""
 
     quantity: str | None
@@ -53,9 +54,13 @@ class Marks:
     inlined: frozenset[str]
     """Needed quantities that no statement defines."""
     errors: Counter[str] = field(default_factory=Counter)
+    num_errors: int = 0
+    """Over all kinds."""
     findings: list[Finding] = field(default_factory=list)
     deviations: dict[str, None] = field(default_factory=dict)
     right: set[str] = field(default_factory=set)
+    num_right: int = 0
+    """How many needed quantities were right after the last statement."""
     spoilt: set[str] = field(default_factory=set)
     """Quantities that a statement gets wrong; nothing makes them right again."""
     defined: set[str] = field(default_factory=set)
@@ -87,6 +92,7 @@ class Marks:
 
     def error(self, kind: str, where: str, what: str) -> None:
         self.errors[kind] += 1
+        self.num_errors += 1
         message = f"{where}: {what}"
         self.messages.append(message)
         if len(self.findings) < MOST_FINDINGS:
@@ -97,23 +103,20 @@ class Marks:
         self.messages.append(what)
 
 
-def quantity_names(exercise: Exercise) -> dict[str, str]:
-    """The quantities of the problem by their names as anybody may write them; ambiguous ones are left out."""
+@lru_cache(maxsize=1024)
+def quantity_names(names: tuple[str, ...]) -> Mapping[str, str]:
+    """The quantities of a problem by their names as anybody may write them; ambiguous ones are left out."""
     found: dict[str, str] = {}
-    for name in exercise.names:
+    for name in names:
         key = plain_name(name)
         found[key] = "" if key in found else name
     return {key: name for key, name in found.items() if name}
 
 
-def words_in(names: Mapping[str, str]) -> frozenset[str]:
+@lru_cache(maxsize=1024)
+def words_in(names: tuple[str, ...]) -> frozenset[str]:
     """The words that the names of quantities are made of, and some that may go with any number, in small letters."""
-    return SMALL_WORDS.union(*map(_words_of, names))
-
-
-@lru_cache(maxsize=1 << 14)
-def _words_of(name: str) -> frozenset[str]:
-    return frozenset(_WORDS.findall(name))
+    return SMALL_WORDS.union(*[_WORDS.findall(name) for name in quantity_names(names)])
 
 
 @lru_cache(maxsize=1 << 14)

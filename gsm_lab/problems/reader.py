@@ -10,13 +10,13 @@ from functools import lru_cache
 from random import Random
 
 from gsm_lab.errors import GraphError, TemplateError
+from gsm_lab.problems.grammar import VARIABLES
 from gsm_lab.problems.graph import DependencyGraph, Linear, Node, Operation, Quantity
 from gsm_lab.problems.measures import linear_form
 from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.solution import write_solution
 from gsm_lab.problems.style import Style
 from gsm_lab.problems.template import KINDS, Template
-from gsm_lab.problems.trace import VARIABLES
 
 _OPERATIONS = {
     "constant": Operation.CONSTANT,

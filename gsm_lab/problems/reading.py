@@ -7,25 +7,20 @@ pattern runs over a short piece, once, and texts with too many pieces are not re
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, partial
+from typing import NamedTuple
 
+from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, TraceGrammar, statement_ends
 from gsm_lab.problems.trace import (
-    ANSWER,
-    END_ANSWER,
-    END_THINK,
     MOST_CHARACTERS,
-    THINK,
     Answer,
     Malformed,
     Prose,
     Statement,
     Step,
-    TraceGrammar,
     read_statement,
     read_whole,
-    statement_ends,
     statement_from,
 )
 from gsm_lab.problems.wording import (
@@ -41,8 +36,8 @@ from gsm_lab.problems.wording import (
     TAGS,
     WORDING,
     How,
+    how_of,
     is_prose,
-    loose_patterns,
     number_with_words,
     operand,
     without_layout,
@@ -59,8 +54,7 @@ _ASSIGNMENT = re.compile(r"([^\W\d]\w{0,60}) ?= ?([^<>:;?]{1,4000})")
 _TAGS = re.compile("|".join((THINK, END_THINK, ANSWER, END_ANSWER)))
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A statement, where it stands, and what had to be overlooked to read it."""
 
     start: int
@@ -81,7 +75,7 @@ def read_freely(
     """
     if len(text) > MOST_CHARACTERS or text.count("\n") > MOST_PIECES:
         return None
-    how = How(grammar, units)
+    how = how_of(grammar, units)
     tags = list(_TAGS.finditer(text)) if "<" in text else []
     if form == "think" or tags:
         pieces = _read_tagged(text, [(tag.group(), tag.start(), tag.end()) for tag in tags], how, form)
@@ -219,7 +213,7 @@ def _needs_help(statement: Statement, text: str, how: How) -> bool:
 
 def _as_own_answer(text: str, how: How) -> re.Match[str] | None:
     """The text as the grammar's own answer, in any case and with any marks."""
-    return dict(loose_patterns(how.grammar))["answer"].fullmatch(text)
+    return how.own_answer.fullmatch(text)
 
 
 def _meant(text: str, how: How, notes: dict[str, None]) -> Statement | None:
@@ -234,7 +228,7 @@ def _meant(text: str, how: How, notes: dict[str, None]) -> Statement | None:
             return Answer(value)
     lead = LEAD_IN.match(text)
     short = text[lead.end() :] if lead else text
-    for kind, pattern in (*loose_patterns(how.grammar), *OTHER_ENGLISH):
+    for kind, pattern in (*how.patterns, *OTHER_ENGLISH):
         for one in dict.fromkeys((text, short)):
             found = pattern.fullmatch(one)
             if found is None:

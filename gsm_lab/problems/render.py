@@ -6,6 +6,7 @@ from random import Random
 
 from gsm_lab.errors import TemplateError
 from gsm_lab.problems.exercise import Exercise
+from gsm_lab.problems.grammar import LETTERS, VARIABLES
 from gsm_lab.problems.graph import IMPLICIT, Node, Operation
 from gsm_lab.problems.making import made
 from gsm_lab.problems.phrase import fill
@@ -14,7 +15,6 @@ from gsm_lab.problems.solution import write_solution
 from gsm_lab.problems.spec import PLACES
 from gsm_lab.problems.style import Style
 from gsm_lab.problems.template import Template, Words
-from gsm_lab.problems.trace import LETTERS, VARIABLES
 
 PLAIN = Style()
 

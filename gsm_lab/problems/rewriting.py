@@ -8,12 +8,9 @@ from functools import cached_property
 
 from gsm_lab.problems.algebra import written
 from gsm_lab.problems.exercise import Exercise
+from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, TraceGrammar
 from gsm_lab.problems.graph import Linear, Operation
 from gsm_lab.problems.trace import (
-    ANSWER,
-    END_ANSWER,
-    END_THINK,
-    THINK,
     Answer,
     Binary,
     Check,
@@ -22,7 +19,6 @@ from gsm_lab.problems.trace import (
     Retract,
     Statement,
     Step,
-    TraceGrammar,
     Unknown,
     combine,
     linear_of,
@@ -234,10 +230,10 @@ def _reduced(expression: Binary, modulus: int | None) -> Expression | None:
     left, right = expression.left, expression.right
     if isinstance(left, Binary):
         done = _reduced(left, modulus)
-        return None if done is None else replace(expression, left=done)
+        return None if done is None else expression._replace(left=done)
     if isinstance(right, Binary):
         done = _reduced(right, modulus)
-        return None if done is None else replace(expression, right=done)
+        return None if done is None else expression._replace(right=done)
     if not isinstance(left, int) or not isinstance(right, int):
         return None
     value = combine(expression.sign, left, right, modulus)
@@ -261,9 +257,9 @@ def parts_of(expression: Expression) -> Iterator[tuple[Binary, Callable[[Express
         return
     yield expression, lambda new: new
     for part, put in parts_of(expression.left):
-        yield part, lambda new, put=put: replace(expression, left=put(new))  # type: ignore[misc]
+        yield part, lambda new, put=put: expression._replace(left=put(new))  # type: ignore[misc]
     for part, put in parts_of(expression.right):
-        yield part, lambda new, put=put: replace(expression, right=put(new))  # type: ignore[misc]
+        yield part, lambda new, put=put: expression._replace(right=put(new))  # type: ignore[misc]
 
 
 def first_terms(expression: Expression) -> tuple[Binary, Callable[[Expression], Expression]] | None:

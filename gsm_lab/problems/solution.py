@@ -5,21 +5,13 @@ from functools import reduce
 from random import Random
 from typing import Final
 
+from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, TraceGrammar
 from gsm_lab.problems.graph import Linear, Node, Operation
 from gsm_lab.problems.measures import linear_forms
 from gsm_lab.problems.phrase import fill
 from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.style import Style
-from gsm_lab.problems.trace import (
-    ANSWER,
-    END_ANSWER,
-    END_THINK,
-    THINK,
-    Binary,
-    Expression,
-    TraceGrammar,
-    write_expression,
-)
+from gsm_lab.problems.trace import Binary, Expression, write_expression
 
 _CONSTANT: Final = Operation.CONSTANT
 _COPY: Final = Operation.COPY

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gsm_lab.errors import SpecError
-from gsm_lab.problems.trace import FORMS
+from gsm_lab.problems.grammar import FORMS
 
 SENTENCE_ORDERS = ("shuffled", "computation", "reversed")
 TRACE_ORDERS = ("leaf_first", "random", "goal_directed")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from gsm_lab.errors import TemplateError
+from gsm_lab.problems.grammar import VARIABLES, TraceGrammar, slots_in
 from gsm_lab.problems.graph import Operation, Quantity
 from gsm_lab.problems.making import new_tuple
 from gsm_lab.problems.phrase import Phrase, phrase_of
 from gsm_lab.problems.spec import ITEMS, PLACES
-from gsm_lab.problems.trace import VARIABLES, TraceGrammar, slots_in
 
 _HOME = Path(__file__).parent
 DISTANCES = ("same", "nouns", "frames", "language")

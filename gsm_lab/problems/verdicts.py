@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Verdict(StrEnum):
@@ -109,8 +109,7 @@ class Grade:
         return asdict(self) | {"verified": self.verified}
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """What became of one statement."""
 
     start: int

@@ -6,13 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from gsm_lab.problems.trace import (
-    MOST_DIGITS,
-    Binary,
-    Expression,
-    TraceGrammar,
-    read_whole,
-)
+from gsm_lab.problems.grammar import TraceGrammar
+from gsm_lab.problems.trace import MOST_DIGITS, Binary, Expression, read_whole
 
 LAYOUT, SIGNS, UNITS, SEPARATORS = "marks of layout", "other signs", "unit words", "thousands separators"
 DECIMALS, WORDING, PRODUCTS, TAGS = "decimals", "other wording", "products without a sign", "other tags"
@@ -77,12 +72,19 @@ MOST_UNITS = 80
 """Characters of the words behind a number."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class How:
-    """By which grammar to read, and the words that may stand behind a number."""
+    """By which grammar to read, and the words that may stand behind a number; `how_of` gives one for each."""
 
     grammar: TraceGrammar
     units: frozenset[str]
+    patterns: tuple[tuple[str, re.Pattern[str]], ...]
+    """The grammar's patterns in any case, with any marks between words and names of any length; answers first."""
+
+    @property
+    def own_answer(self) -> re.Pattern[str]:
+        """The grammar's own answer, in any case and with any marks."""
+        return self.patterns[0][1]
 
     def is_unit(self, text: str) -> bool:
         """Whether what stands behind a number is words that tell what is counted."""
@@ -90,6 +92,12 @@ class How:
             return False
         words = re.split(r"[ ,-]+", text.strip().casefold())
         return self.units.issuperset(words) and all(len(word) > 1 or not word.isascii() for word in words)
+
+
+@lru_cache(maxsize=1024)
+def how_of(grammar: TraceGrammar, units: frozenset[str]) -> How:
+    """The same object for the same grammar and words, so that tables of what was read are quick to search."""
+    return How(grammar, units, _loose_patterns(grammar))
 
 
 def is_prose(text: str) -> bool:
@@ -138,7 +146,7 @@ def operand(how: How, notes: dict[str, None], token: str) -> Expression | None:
     if product is not None and number is not None:
         notes[PRODUCTS] = None
         return Binary("*", number, product[2])
-    return number_with_words(token, How(how.grammar, frozenset()), notes)
+    return number_with_words(token, how_of(how.grammar, frozenset()), notes)
 
 
 def number_with_words(text: str, how: How, notes: dict[str, None]) -> int | Fraction | None:
@@ -171,8 +179,7 @@ def number_with_words(text: str, how: How, notes: dict[str, None]) -> int | Frac
 
 
 @lru_cache(maxsize=64)
-def loose_patterns(grammar: TraceGrammar) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """The grammar's patterns in any case, with any marks between words and names of any length; answers first."""
+def _loose_patterns(grammar: TraceGrammar) -> tuple[tuple[str, re.Pattern[str]], ...]:
     kinds = ("answer", "retract", "plan", "unknown", "given", "solve", "check", "step")
     return tuple((kind, _loose(kind, getattr(grammar, kind).removesuffix(grammar.statement_end))) for kind in kinds)
 

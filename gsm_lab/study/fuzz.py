@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gsm_lab import problems
+from gsm_lab.errors import RunError
 from gsm_lab.problems import MUTATIONS, Exercise, Verdict, equivalences, examine, grade, mutate
 
 MOST_CHARACTERS = 6_000
@@ -132,6 +133,8 @@ def _nested(gold: str, other: str, rng: random.Random) -> str:
     return gold[:at] + long + gold[at + 1 :]
 
 
+HOSTILE = ("nested",)
+"""The kinds of texts that were made to take long."""
 KINDS: dict[str, Callable[[str, str, random.Random], str | bytes]] = {
     "random": _random_text,
     "words": _words,
@@ -278,7 +281,16 @@ class Search:
 
 
 def explore(exercises: Sequence[Exercise], seconds: float, seed: int) -> Search:
-    """Throw texts at the grader for so long; texts that reach new lines of it are changed further."""
+    """Throw texts at the grader for so long; texts that reach new lines of it are changed further.
+
+    Raises:
+        RunError: the grader is compiled, and its lines cannot be watched.
+    """
+    if compiled := sorted(set(WATCHED).intersection(problems.compiled_modules())):
+        raise RunError(
+            f"{', '.join(compiled)} of gsm_lab.problems are compiled, and nobody can watch their lines: run "
+            f"tests/problems/fuzz.py, which takes a copy of the sources."
+        )
     rng = random.Random(seed)
     folder = Path(str(problems.__file__)).parent
     files = {str(folder / f"{name}.py") for name in WATCHED}

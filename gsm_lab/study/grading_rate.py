@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
+from gsm_lab.data import without_collector
 from gsm_lab.problems import (
     EQUIVALENCES,
     Exercise,
@@ -21,6 +22,7 @@ from gsm_lab.problems import (
     solve_text,
 )
 from gsm_lab.seeds import stream
+from gsm_lab.study.fuzz import HOSTILE, fuzz_texts
 
 ROUNDS = 5
 TEXTS = 1000
@@ -28,6 +30,9 @@ TEXTS = 1000
 BARS = {10: 20_000, 20: 10_000}
 """Gold solutions a second by op that the project asks of itself."""
 FRAMES = ("english", "terse")
+ORDINARY_OPS = (2, 5, 10, 20, 35, 50)
+ORDINARY = 20_000
+"""Texts of every op."""
 Pair = tuple[Exercise, str]
 
 
@@ -66,6 +71,31 @@ def bench_grading() -> Iterator[str]:
     for name, rate in rates.items():
         bar = next((f"; asked for: {BARS[op]:,}" for op in BARS if f"op {op}, both" in name and "gold" in name), "")
         yield f"{name}: {statistics.median(rate):,.0f} a second [{min(rate):,.0f}, {max(rate):,.0f}]{bar}"
+    yield from _ordinary()
+
+
+def _ordinary() -> Iterator[str]:
+    """How many texts of the usual length take less than a millisecond of one core, each read for the first time."""
+    for op in ORDINARY_OPS:
+        exercises = []
+        for number in range(400):
+            rng = stream(4, "grading", op, number)
+            spec = ProblemSpec(op=op, mode=("forward", "reverse")[number % 2])
+            exercises.append(render(draw_problem(spec, rng), load_template("zoo", FRAMES[number // 2 % 2]), rng))
+        texts = [one for one in fuzz_texts(exercises, ORDINARY, stream(5, "grading", op)) if one[0] not in HOSTILE]
+        seconds = []
+        with without_collector():
+            for _, exercise, text in texts:
+                began = time.thread_time()
+                grade(exercise, text)
+                seconds.append(time.thread_time() - began)
+        seconds.sort()
+        share = sum(second < 1e-3 for second in seconds) / len(seconds)
+        yield (
+            f"texts of every kind but hostile ones, op {op}, forward and reverse, {' and '.join(FRAMES)}, "
+            f"{len(texts):,} of them: {share:.2%} under 1 ms; median {seconds[len(seconds) // 2] * 1e3:.2f} ms, "
+            f"99.9 % under {seconds[len(seconds) * 999 // 1000] * 1e3:.2f} ms"
+        )
 
 
 def _gold(op: int, frames: str) -> Iterator[Pair]:

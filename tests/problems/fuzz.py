@@ -1,14 +1,31 @@
 """Throws texts at the grader for a while, keeping those that reach new lines of it: `python tests/problems/fuzz.py`.
 
-Ends with code 1 where a law is broken, and shows the text.
+Ends with code 1 where a law is broken, and shows the text. Where modules of the grader are compiled, it runs on a copy
+of their sources, for only the lines of those can be watched.
 """
 
 import argparse
+import os
 import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
-from gsm_lab.problems import Exercise, ProblemSpec, Style, draw_problem, known_frames, load_template, render
+import gsm_lab
+from gsm_lab.problems import (
+    Exercise,
+    ProblemSpec,
+    Style,
+    compiled_modules,
+    draw_problem,
+    known_frames,
+    load_template,
+    render,
+)
+from gsm_lab.problems.grammar import FORMS
 from gsm_lab.problems.style import TRACE_ORDERS
-from gsm_lab.problems.trace import FORMS
 from gsm_lab.study.fuzz import explore
 
 
@@ -30,11 +47,22 @@ def odd_exercises(count: int, seed: int = 0) -> list[Exercise]:
     return exercises
 
 
+def run_from_sources() -> int:
+    """Run this command again where nothing is compiled; its exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        sources = Path(folder) / "gsm_lab"
+        shutil.copytree(Path(gsm_lab.__file__).parent, sources, ignore=shutil.ignore_patterns("*.so", "*.pyd"))
+        environment = os.environ | {"PYTHONPATH": folder}
+        return subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if compiled_modules():
+        return run_from_sources()
     found = explore(odd_exercises(120, arguments.seed), arguments.seconds, arguments.seed)
     print(f"{found.texts} texts, {found.kept} kept; {found.reached} of {found.lines} lines of the grader reached")
     print("not reached:", " ".join(found.missed))

@@ -23,8 +23,9 @@ from gsm_lab.problems import (
     load_template,
     render,
 )
+from gsm_lab.problems.grammar import FORMS
 from gsm_lab.problems.style import TRACE_ORDERS
-from gsm_lab.problems.trace import FORMS, read_trace, write_trace
+from gsm_lab.problems.trace import read_trace, write_trace
 
 LIONS, OTTERS, OWLS = Quantity(0, 0), Quantity(0, 1), Quantity(1, 0)
 FRUIT = Problem(

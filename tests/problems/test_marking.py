@@ -94,7 +94,7 @@ def test_text_under_two_marks_is_written_once():
 
 
 def test_the_mark_that_ends_a_statement_stays_with_it():
-    inside = Examination(LUCKY, tuple(Mark(one.start, one.end - 1, *list(vars(one).values())[2:]) for one in MARKS))
+    inside = Examination(LUCKY, tuple(Mark(one.start, one.end - 1, *one[2:]) for one in MARKS))
     assert mark_text(inside, TEXT) == mark_text(EXAMINATION, TEXT)
 
 

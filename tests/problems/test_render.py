@@ -19,9 +19,9 @@ from gsm_lab.problems import (
     load_template,
     render,
 )
+from gsm_lab.problems.grammar import FORMS
 from gsm_lab.problems.graph import IMPLICIT
 from gsm_lab.problems.style import SENTENCE_ORDERS
-from gsm_lab.problems.trace import FORMS
 
 TERSE = load_template("zoo", "terse")
 

@@ -23,8 +23,9 @@ from gsm_lab.problems import (
     render,
     solve_text,
 )
+from gsm_lab.problems.grammar import FORMS
 from gsm_lab.problems.style import TRACE_ORDERS
-from gsm_lab.problems.trace import FORMS, Check, Plan, Retract, Step, Unknown, names_in, read_trace, write_trace
+from gsm_lab.problems.trace import Check, Plan, Retract, Step, Unknown, names_in, read_trace, write_trace
 
 MODES = ("forward", "reverse")
 

@@ -2,18 +2,10 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 
+from gsm_lab.problems.grammar import LETTERS, VARIABLES
 from gsm_lab.problems.rewriting import Chain, Gold, parts_of
-from gsm_lab.problems.trace import (
-    LETTERS,
-    VARIABLES,
-    Binary,
-    Expression,
-    Statement,
-    linear_of,
-    number_of,
-)
+from gsm_lab.problems.trace import Binary, Expression, Statement, linear_of, number_of
 
 Rows = list[Statement] | None
 """The statements of a changed solution; None where there is no place for the change."""
@@ -25,7 +17,7 @@ def resigned(expression: Expression, rng: random.Random) -> Expression | None:
     if not parts:
         return None
     part, put = rng.choice(parts)
-    return put(replace(part, sign=rng.choice([sign for sign in "+-*/" if sign != part.sign])))
+    return put(part._replace(sign=rng.choice([sign for sign in "+-*/" if sign != part.sign])))
 
 
 def renumbered(expression: Expression, gold: Gold, rng: random.Random) -> Expression | None:
@@ -36,9 +28,9 @@ def renumbered(expression: Expression, gold: Gold, rng: random.Random) -> Expres
         return None
     left = renumbered(expression.left, gold, rng)
     if left is not None:
-        return replace(expression, left=left)
+        return expression._replace(left=left)
     right = renumbered(expression.right, gold, rng)
-    return None if right is None else replace(expression, right=right)
+    return None if right is None else expression._replace(right=right)
 
 
 def changed_link(gold: Gold, rng: random.Random, change: Callable[[Expression], Expression | None]) -> Rows:

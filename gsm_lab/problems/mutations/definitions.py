@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 
 from gsm_lab.problems.mutations.changes import Rows, changed_link, is_equal, renumbered, resigned, unused_variable
 from gsm_lab.problems.rewriting import Chain, Gold, invented_name, parts_of
@@ -84,7 +83,7 @@ def swapped_operands(gold: Gold, rng: random.Random) -> Rows:
         if not found:
             return None
         part, put = rng.choice(found)
-        return put(replace(part, left=part.right, right=part.left))
+        return put(part._replace(left=part.right, right=part.left))
 
     return _redefine(gold, rng, change)
 

@@ -64,7 +64,7 @@ def nonsense_numbers(gold: Gold, rng: random.Random) -> Rows:
 def _all_renumbered(expression: Expression, gold: Gold, rng: random.Random) -> Expression:
     if isinstance(expression, Binary):
         left, right = (_all_renumbered(part, gold, rng) for part in (expression.left, expression.right))
-        return replace(expression, left=left, right=right)
+        return expression._replace(left=left, right=right)
     return gold.other(expression, rng) if isinstance(expression, int) else expression
 
 
@@ -84,8 +84,8 @@ def _shifted(expression: Expression) -> Expression | None:
     if expression.sign == "+" and isinstance(left, int) and isinstance(right, int) and right > 1 and left + 1 != right:
         return Binary("+", left + 1, right - 1)
     if (changed := _shifted(left)) is not None:
-        return replace(expression, left=changed)
-    return None if (changed := _shifted(right)) is None else replace(expression, right=changed)
+        return expression._replace(left=changed)
+    return None if (changed := _shifted(right)) is None else expression._replace(right=changed)
 
 
 def false_grouping(gold: Gold, rng: random.Random) -> Rows:
