@@ -2,7 +2,7 @@
 
 The best that is known counts: what sweeps measured of jobs that differ in seed, name and earlier stages only; else
 what their training and evaluation took by their own files; else the seconds per token of the most similar stage with
-the same model. All seconds are of the clock on the wall, whatever else the machine had to do then.
+the same model, and of the most similar evaluation. All seconds are of the clock on the wall, whatever else the machine had to do then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from gsm_lab.errors import RunError
 from gsm_lab.study.ledger import NOT_ON_THE_WALL
-from gsm_lab.study.recipe import Recipe
+from gsm_lab.study.recipe import Evaluation, Recipe
 from gsm_lab.study.runs import read_json, read_lines
 from gsm_lab.study.sweep_notes import taken
 
@@ -48,6 +48,15 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Test:
+    """What an evaluation took."""
+
+    seconds: float
+    work: float
+    """Tokens of all its samples, at most."""
+
+
+@dataclass(frozen=True)
 class Past:
     """What a stage took that is done."""
 
@@ -60,8 +69,8 @@ class Past:
     tokens_per_step: float
     training: float
     """Seconds of its steps."""
-    tests: Mapping[str, float]
-    """Seconds of evaluations, by their ids."""
+    tests: Mapping[str, Test]
+    """What evaluations took, by their ids."""
     measured: float | None
     """Seconds from beginning to end, as a sweep saw it."""
     measured_evaluation: str | None
@@ -82,13 +91,26 @@ def _past(home: Path, folder: Path) -> Past | None:
     found = taken(home, folder.name)
     tests = {}
     for evaluation in folder.glob("evaluation-*"):
-        if (evaluation / "config.json").exists() and (evaluation / "done.json").exists():
-            ends = [(evaluation / name).stat().st_mtime for name in ("config.json", "done.json")]
-            tests[evaluation.name.removeprefix("evaluation-")] = max(0.0, ends[1] - ends[0])
+        test = _test_in(evaluation)
+        if test is not None:
+            tests[evaluation.name.removeprefix("evaluation-")] = test
     return Past(
         kind, model, work, per_step, training, tests,
         None if found is None else found.seconds, None if found is None else found.evaluation,
     )  # fmt: skip
+
+
+def _test_in(evaluation: Path) -> Test | None:
+    """What the evaluation in a folder took; None if it is not done, or not as ours are."""
+    names = ("config.json", "done.json")
+    if not all((evaluation / name).exists() for name in names):
+        return None
+    try:
+        work = _work_of(read_json(evaluation / "config.json")["settings"])
+    except (RunError, LookupError, TypeError):  # of another time, or damaged
+        return None
+    begun, ended = ((evaluation / name).stat().st_mtime for name in names)
+    return Test(max(0.0, ended - begun), work)
 
 
 def _seconds_in(lines: Iterable[Mapping[str, Any]]) -> float:
@@ -111,6 +133,12 @@ def _kind_of(identity: Mapping[str, Any]) -> tuple[str, str, float, float]:
     return kind, model, float(stage["steps"] * per_step), float(per_step)
 
 
+def _work_of(evaluation: Mapping[str, Any]) -> float:
+    """The tokens of all samples of an evaluation, at most."""
+    problems = len(evaluation["ops"]) * len(evaluation["contexts"]) * evaluation["problems_per_op"]
+    return float(problems * evaluation["samples"] * evaluation["max_new_tokens"])
+
+
 def costs_of(jobs: Sequence[Planned], past: Sequence[Past]) -> dict[str, Cost]:
     """What every job will take from nothing to its end; jobs of which nothing is known are left out."""
     costs = {job.id: _cost(job, past) for job in jobs}
@@ -120,15 +148,12 @@ def costs_of(jobs: Sequence[Planned], past: Sequence[Past]) -> dict[str, Cost]:
 def _cost(job: Planned, past: Sequence[Past]) -> Cost | None:
     identity = json.loads(json.dumps(job.recipe.identity(job.number)))
     kind, model, work, per_step = _kind_of(identity)
-    evaluation = job.recipe.evaluation.id
+    evaluation = job.recipe.evaluation
     same = [one for one in past if one.kind == kind]
     alike = [one for one in past if one.model == model and one.work and one.training]
     scale = json.dumps(identity["scale"], sort_keys=True)
-    tests = [one.tests[evaluation] for one in same if evaluation in one.tests] or [
-        one.tests[evaluation] for one in past if evaluation in one.tests and scale in one.model
-    ]
-    test = fmean(tests) if tests else 0.0
-    seen = [one.measured for one in same if one.measured is not None and one.measured_evaluation == evaluation]
+    test = _test_seconds(evaluation, same) or _test_seconds(evaluation, [one for one in past if scale in one.model])
+    seen = [one.measured for one in same if one.measured is not None and one.measured_evaluation == evaluation.id]
     if seen:
         return _cost_of(fmean(seen), test, "measured")
     if same:
@@ -137,6 +162,18 @@ def _cost(job: Planned, past: Sequence[Past]) -> Cost | None:
         nearest = min(alike, key=lambda one: abs(math.log(one.tokens_per_step / per_step)))
         return _cost_of(nearest.training / nearest.work * work + test, test, "per token")
     return None
+
+
+def _test_seconds(evaluation: Evaluation, past: Sequence[Past]) -> float:
+    """What an evaluation takes: as it did before, else as the most similar one did for each of its tokens."""
+    if known := [one.tests[evaluation.id].seconds for one in past if evaluation.id in one.tests]:
+        return fmean(known)
+    work = _work_of(evaluation.model_dump())
+    others = [test for one in past for test in one.tests.values() if test.seconds]
+    if not others:
+        return 0.0
+    nearest = min(others, key=lambda test: abs(math.log(test.work / work)))
+    return nearest.seconds / nearest.work * work
 
 
 def _cost_of(seconds: float, test: float, source: str) -> Cost:

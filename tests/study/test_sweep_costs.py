@@ -55,6 +55,15 @@ def test_a_stage_with_other_settings_costs_by_its_tokens(small, timed_runs):
     assert costs_of([job], past_of(timed_runs)) == {job.id: Cost(8.0, 0.25, "per token")}
 
 
+def test_another_evaluation_costs_by_its_tokens(small, timed_runs):
+    """Three times the samples, each with twice the tokens; the training is known."""
+    recipe = small.recipe("rl")
+    asked = recipe.evaluation
+    longer = asked.model_copy(update={"samples": 3 * asked.samples, "max_new_tokens": 2 * asked.max_new_tokens})
+    base, _ = plan([recipe.model_copy(update={"evaluation": longer})])
+    assert costs_of([base], past_of(timed_runs)) == {base.id: Cost(15.0, 0.8, "by files")}
+
+
 def test_of_another_model_nothing_is_known(small, timed_runs):
     recipe = small.recipe("rl")
     wider = recipe.model_copy(update={"scale": recipe.scale.model_copy(update={"ffn": 128})})
