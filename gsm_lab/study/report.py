@@ -38,7 +38,7 @@ from gsm_lab.study.experiment import Experiment
 from gsm_lab.study.figures import edge_of_competence_figure, training_curve_figure, verdicts_figure
 from gsm_lab.study.figures_arms import factor_figure, pass_and_majority_figure
 from gsm_lab.study.ledger import Ledger, ledger_of, stage_cost, write_ledger
-from gsm_lab.study.recipe import Recipe
+from gsm_lab.study.recipe import INSTRUMENT, Recipe
 from gsm_lab.study.report_page import Page, PageFigure, PageRecipe, PageTable, page_text
 from gsm_lab.study.report_samples import chosen_rollouts, read_problems
 from gsm_lab.study.runs import StageFolder, read_json, read_lines
@@ -200,6 +200,7 @@ def _provenance(jobs: Sequence[Job], home: Path) -> dict[str, Any]:
     return {
         "machine": {"processor": platform.machine(), "system": platform.system(), "python": platform.python_version()},
         "packages": {name: metadata.version(name) for name in packages},
+        "instrument": INSTRUMENT,
         "runs": [_run_record(job, job.folder(home)) for job in jobs],
     }
 
@@ -224,7 +225,7 @@ def _run_record(job: Job, folder: StageFolder) -> dict[str, Any]:
 def _figures(experiment: Experiment, table: pd.DataFrame, folder: Path) -> list[tuple[str, Path]]:
     """The figures of what was reached, each with its title."""
     title, stages, bands = experiment.title, list(experiment.stage_names), experiment.bands
-    near = {name: bands[name] for name in bands if name in ("ID", "edge")}
+    near = {name: bands[name] for name in ("ID", "edge")} if {"ID", "edge"} <= {*bands} else bands
     edge, majority = folder / "edge_of_competence.svg", folder / "pass_and_majority.svg"
     edge_of_competence_figure(table, bands, edge, title, stages=stages, baseline=experiment.baseline, also=_ALSO)
     drawn = [(title, edge)]

@@ -2,7 +2,8 @@
 
 The best that is known counts: what sweeps measured of jobs that differ in seed, name and earlier stages only; else
 what their training and evaluation took by their own files; else the seconds per token of the most similar stage with
-the same model, and of the most similar evaluation. All seconds are of the clock on the wall, whatever else the machine had to do then.
+the same model, and of the most similar evaluation. All seconds are of the clock on the wall, whatever else the machine
+had to do then.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Laws of reports: what was written can be recomputed, and the page shows all of it and runs nobody else's script."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from gsm_lab.study import Axis, Claim, Experiment, Report, read_rollouts, write_
 from gsm_lab.study import test_problems as problems_of_the_test
 from gsm_lab.study.claims import CLAIM_COLUMNS
 from gsm_lab.study.evaluate import context_labels
+from gsm_lab.study.recipe import INSTRUMENT
 from gsm_lab.study.report_graph import graph_svg, layers_of
 from gsm_lab.study.report_page import MOST_BYTES, Page, PageFigure, PageRecipe, PageTable, page_text
 from gsm_lab.study.report_samples import SAMPLE_COLUMNS, chosen_rollouts, read_problems
@@ -68,6 +70,12 @@ def test_a_report_has_its_tables_and_every_figure_in_three_formats(report):
     assert report.figure == report.folder / "edge_of_competence.png"
     assert report.page == report.folder / "report.html"
     assert report.summary.index.tolist() == ["base", "mid", "RL", "RL alone"]
+
+
+def test_it_says_by_which_instrument_and_from_which_runs_it_was_made(report, small_runs):
+    found = json.loads((report.folder / "runs.json").read_text())
+    assert found["instrument"] == INSTRUMENT
+    assert {one["id"] for one in found["runs"]} == {path.parent.name for path in small_runs.glob("*/config.json")}
 
 
 def test_the_tables_beside_pass_at_k_are_of_every_stage(report):
