@@ -48,8 +48,9 @@ def wilson_interval(successes: int, trials: int, level: float = LEVEL) -> Interv
     """The share `successes / trials` of independent trials; never empty at 0 or 1. Source: Wilson 1927.
 
     Raises:
-        DataError: more successes than trials, or fewer than none.
+        DataError: more successes than trials, or fewer than none; a level that is no share.
     """
+    _check_level(level)
     if not 0 <= successes <= trials:
         raise DataError(f"{successes} successes of {trials} trials cannot be: give 0 <= successes <= trials.")
     if trials == 0:
@@ -57,6 +58,11 @@ def wilson_interval(successes: int, trials: int, level: float = LEVEL) -> Interv
     share = np.array(successes / trials)
     low, high = wilson_bounds(share, np.array(trials), level)
     return Interval(float(share), float(low), float(high))
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise DataError(f"level={level}: give a share between 0 and 1, such as {LEVEL}.")
 
 
 def wilson_bounds(share: Floats, trials: NDArray[np.generic], level: float) -> tuple[Floats, Floats]:
@@ -84,9 +90,15 @@ def bootstrap_interval(
     A nan among the values, or no value at all, gives nan.
 
     Raises:
-        DataError: labels of another length than the values.
+        DataError: values outside of 0 to 1, or labels of another length than the values.
     """
-    return _interval(np.asarray(values, dtype=np.float64), rng, problems, seeds, draws, level, False)
+    numbers = np.asarray(values, dtype=np.float64)
+    if ((numbers < 0) | (numbers > 1)).any():
+        raise DataError(
+            f"values from {np.nanmin(numbers)} to {np.nanmax(numbers)}: give shares from 0 to 1; of other numbers, "
+            f"paired_difference gives intervals."
+        )
+    return _interval(numbers, rng, problems, seeds, draws, level, False)
 
 
 def paired_difference(
@@ -121,6 +133,7 @@ def _interval(
     level: float,
     difference: bool,
 ) -> Interval:
+    _check_level(level)
     names = np.arange(len(values)) if problems is None else np.asarray(problems)
     runs = np.zeros(len(values), dtype=int) if seeds is None else np.asarray(seeds)
     if values.ndim != 1 or names.shape != values.shape or runs.shape != values.shape:

@@ -100,7 +100,13 @@ def score_problems(rollouts: pd.DataFrame, ks: Sequence[int] | None = None) -> S
 
 
 def powers_of_two(largest: int) -> tuple[int, ...]:
-    """1, 2, 4 and so on, up to `largest`."""
+    """1, 2, 4 and so on, up to `largest`.
+
+    Raises:
+        DataError: `largest` is below 1.
+    """
+    if largest < 1:
+        raise DataError(f"largest={largest}: give 1 or more, for 1 is the least of them.")
     return tuple(1 << power for power in range(largest.bit_length()))
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from gsm_lab.errors import SpecError
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, LETTERS, THINK, VARIABLES
 from gsm_lab.problems.graph import IMPLICIT, Operation
@@ -459,7 +460,12 @@ def reword(exercise: Exercise, kind: str, rng: random.Random) -> str | None:
     """The gold solution written otherwise in that way, or None if it has no place for it.
 
     Steps that the gold solution takes back, and its checks, are left out first.
+
+    Raises:
+        SpecError: no such kind.
     """
+    if kind not in EQUIVALENCES:
+        raise SpecError(f"kind={kind!r}: give one of {', '.join(EQUIVALENCES)}.")
     gold = Gold.of(exercise)
     changed = None if gold is None else EQUIVALENCES[kind](gold, rng)
     return gold.write(changed) if gold is not None and isinstance(changed, list) else changed  # type: ignore[return-value]

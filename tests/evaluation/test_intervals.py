@@ -37,7 +37,7 @@ def test_with_several_seeds_the_interval_covers_the_mean_over_seeds_yet_unseen()
     for repeat in range(200):
         draw = rng(2, repeat)
         shifts = draw.normal(0, 0.1, PROBLEMS)[problems] + draw.normal(0, 0.1, 10)[seeds]
-        values = 0.5 + shifts + draw.normal(0, 0.05, len(problems))
+        values = np.clip(0.5 + shifts + draw.normal(0, 0.05, len(problems)), 0, 1)
         for name, runs in (("seeds as clusters", seeds), ("problems only", None)):
             interval = bootstrap_interval(values, draw, problems=problems, seeds=runs, draws=300)
             hits[name] += interval.low <= 0.5 <= interval.high
@@ -152,3 +152,17 @@ def test_one_problem_is_no_certainty():
     assert low < 0.5 < 0.97 < high <= 1
     several = bootstrap_interval([0.5] * 20, np.random.default_rng(0))
     assert several.low < 0.35 < 0.65 < several.high
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 2.0, -0.95, math.nan])
+def test_a_level_that_is_no_share_is_refused(level):
+    with pytest.raises(DataError, match=r"give a share between 0 and 1, such as 0\.95"):
+        wilson_interval(1, 2, level)
+    with pytest.raises(DataError, match=r"give a share between 0 and 1, such as 0\.95"):
+        bootstrap_interval([0.1, 0.9], rng(0), level=level)
+
+
+@pytest.mark.parametrize("values", [[0.5, 1.01], [-0.01, 0.5], [3.0]])
+def test_values_that_are_no_shares_are_refused(values):
+    with pytest.raises(DataError, match=r"give shares from 0 to 1"):
+        bootstrap_interval(values, rng(0))

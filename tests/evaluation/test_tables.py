@@ -24,7 +24,7 @@ from gsm_lab.evaluation import (
     score_problems,
     tabulate,
 )
-from gsm_lab.evaluation.per_problem import VERDICTS
+from gsm_lab.evaluation.per_problem import VERDICTS, powers_of_two
 from gsm_lab.problems import Verdict
 
 LETTERS = {"c": "correct", "l": "lucky", "w": "wrong", "u": "unreadable", "t": "truncated"}
@@ -319,3 +319,9 @@ def test_the_ladder_refuses_a_k_without_data() -> None:
 def test_a_name_that_comes_back_is_no_band() -> None:
     with pytest.raises(DataError, match="not one range"):
         as_bands({2: "ID", 3: "edge", 4: "ID"})
+
+
+def test_powers_of_two_begin_at_one():
+    assert [powers_of_two(largest) for largest in (1, 2, 7, 8)] == [(1,), (1, 2), (1, 2, 4), (1, 2, 4, 8)]
+    with pytest.raises(DataError, match="largest=0: give 1 or more"):
+        powers_of_two(0)

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from gsm_lab.errors import SpecError
 from gsm_lab.problems import (
     Exercise,
     ProblemSpec,
@@ -14,6 +15,7 @@ from gsm_lab.problems import (
     grade,
     known_frames,
     load_template,
+    mutate,
     render,
 )
 from gsm_lab.problems.equivalences import ENGLISH, EQUIVALENCES, reordered, reword
@@ -164,3 +166,10 @@ def test_gold_is_put_together_as_it_was_taken_apart(wide: list[Exercise]):
 
 def test_every_kind_is_documented():
     assert all(equivalence.__doc__ for equivalence in equivalences.EQUIVALENCES.values())
+
+
+@pytest.mark.parametrize(("change", "known"), [(reword, "commuted"), (mutate, "wrong_value")])
+def test_an_unknown_kind_of_change_is_refused_with_those_that_are_known(change, known):
+    exercise = render(draw_problem(ProblemSpec(op=3), random.Random(0)), load_template(), random.Random(0))
+    with pytest.raises(SpecError, match=rf"^kind='wrong': give one of .*\b{known}\b"):
+        change(exercise, "wrong", random.Random(0))

@@ -7,6 +7,7 @@ place is taken, or none.
 import random
 from collections.abc import Callable
 
+from gsm_lab.errors import SpecError
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.mutations.answers import answer_alone, answer_first, changed_answer, second_answer, wrong_answer
 from gsm_lab.problems.mutations.definitions import (
@@ -117,7 +118,12 @@ def mutate(exercise: Exercise, kind: str, rng: random.Random) -> str | None:
     """The gold solution with one mutation of that kind, or None if it has no place for one.
 
     Steps that the gold solution takes back, and its checks, are left out first.
+
+    Raises:
+        SpecError: no such kind.
     """
+    if kind not in MUTATIONS:
+        raise SpecError(f"kind={kind!r}: give one of {', '.join(MUTATIONS)}.")
     gold = Gold.of(exercise)
     changed = None if gold is None else MUTATIONS[kind](gold, rng)
     return None if gold is None or changed is None else gold.write(changed)
