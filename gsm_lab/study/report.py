@@ -77,9 +77,10 @@ def write_report(experiment: Experiment, home: Path, folder: Path) -> Report:
     jobs = plan(experiment.recipes)
     missing = [job.label for job in jobs if not job.is_done(home)]
     if missing:
+        more = f"; and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise RunError(
-            f"{len(missing)} of {len(jobs)} runs of {experiment.name!r} are not complete ({', '.join(missing[:5])}): "
-            f"run `gsm-lab sweep` first."
+            f"{len(missing)} of {len(jobs)} runs of {experiment.name!r} are not complete in {home} "
+            f"({'; '.join(missing[:5])}{more}): run `gsm-lab sweep {experiment.name}` first."
         )
     rollouts, chosen = _read(experiment, jobs, home)
     provenance, logs = _provenance(jobs, home), _logs(jobs, home)  # all is read before anything is written
