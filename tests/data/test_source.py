@@ -41,6 +41,24 @@ def test_adjacent_seeds_share_no_problem_where_there_are_many():
     assert len(set.union(*seeds)) == 3000
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_hundred_thousand_exercises_of_adjacent_seeds_coincide_by_chance_alone():
+    """Two of one seed coincide about once in 5e7 pairs at op 10, for short problems are few; two of two seeds as often.
+
+    Among n of one seed there are n (n - 1) / 2 pairs, between two seeds n^2.
+    """
+    mixture = Mixture((Slice(ProblemSpec(op=10)),))
+    one, other = (
+        Counter(source.at(index).problem_id for index in range(100_000))
+        for source in (ExerciseSource(mixture, "pretrain", seed) for seed in (41, 42))
+    )
+    within = sum(count * (count - 1) // 2 for ids in (one, other) for count in ids.values())
+    between = sum(count * other[identity] for identity, count in one.items())
+    assert 0 < within < 400
+    assert abs(between - within) < 4 * (between + within) ** 0.5
+
+
 @pytest.mark.parametrize("shift", [0, 1, -1])
 def test_exercises_of_adjacent_seeds_coincide_by_chance_alone_where_there_are_few(shift):
     """One number, beside or shifted, coincides as often as any two numbers of two seeds do: here once in 27 or so."""
