@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from gsm_lab.cli import app, main
+from gsm_lab.cli import main
 from gsm_lab.data import read_dataset, read_manifest
+from gsm_lab.study.presets import STUDIES
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "pandas", "numpy", "pyarrow", "matplotlib", "networkx", "tokenizers"}
-COMMANDS = ("generate", "inspect", "grade", "certify", "run", "evaluate", "sweep", "report", "demo", "bench")
+COMMANDS = (
+    *("generate", "inspect", "grade", "certify", "run", "evaluate"),
+    *("sweep", "edge", "ledger", "report", "demo", "bench"),
+)
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,7 @@ def test_help_lists_all_commands():
     shown = in_process("--help")
     assert shown.code == 0
     listed = dict(line.split(maxsplit=1) for line in shown.out.partition("Commands:\n")[2].splitlines())
-    assert [*listed] == [
-        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
-    ]
-    assert {*COMMANDS} <= {*listed}
+    assert (*listed,) == COMMANDS
     assert not [sentence for sentence in listed.values() if sentence.endswith("...")]  # none is cut
 
 
@@ -110,6 +112,11 @@ def test_every_command_says_what_it_does(command, gsm_lab):
     usage, sentence = [line.strip() for line in shown.out.splitlines() if line.strip()][:2]
     assert f"gsm-lab {command} " in usage
     assert sentence[0].isupper()
+
+
+def test_the_demo_names_every_scale(gsm_lab):
+    scales = gsm_lab("demo", "--help").out.partition("--scale")[2].partition("[default")[0]
+    assert {*re.findall(r"[a-z-]+", scales)} >= {*STUDIES}
 
 
 def test_a_command_that_does_not_exist_is_refused(gsm_lab):
@@ -173,15 +180,25 @@ def test_a_range_of_ops_shares_its_weight(tmp_path, gsm_lab):
 @pytest.mark.parametrize(
     ("option", "value", "complaint"),
     [
-        ("--ops", "2-", "ops: '' is not a whole number"),
+        ("--ops", "2-", "ops: '2-' is no range: write both ends, as 2-10, or one number"),
+        ("--ops", "", "ops: '' has an empty entry"),
+        ("--ops", "2=", "ops: '2' has no share: give a number such as 0.25"),
+        ("--set", "op=3", "set: 'op=3' would contradict --ops, which gives op: write --ops 3"),
+        ("--set", "mode=reverse", "would contradict --modes, which gives mode: write --modes reverse"),
         ("--set", "modulus=1", "modulus=1: give a number from 2"),
         ("--set", "dept=3", "did you mean depth?"),
-        ("--set", "depth", "write name=value"),
-        ("--set", "depth=5-x", "depth: 'x' is not a whole number"),
-        ("--set", "balanced=maybe", "give yes or no"),
-        ("--set", "checks=often", "checks: 'often' is not a share"),
+        ("--set", "dept=3", "set: 'dept=3' is no setting: write name=value with a field of ProblemSpec or Style"),
+        ("--set", "depth", "set: 'depth' has no value: after depth= give a whole number, or a range such as 1-5"),
+        ("--set", "operations=", "set: 'operations=' has no value: after operations= give words with commas between"),
+        ("--set", "operations=add,", "'operations=add,' cannot be read: after operations= give words with commas"),
+        ("--set", "mode=", "set: 'mode=' has no value: after mode= give a word"),
+        ("--set", "depth=5-x", "set: 'depth=5-x' cannot be read: after depth= give a whole number, or a range"),
+        ("--set", "constants=5", "set: 'constants=5' cannot be read: after constants= give a range such as 1-5."),
+        ("--set", "balanced=maybe", "after balanced= give yes or no"),
+        ("--set", "checks=often", "'checks=often' cannot be read: after checks= give a number such as 0.25"),
         ("--modes", "sideways", "mode='sideways': give one of ('forward', 'reverse')"),
         ("--split-by", "luck", "split_by='luck': give one of structure_id, numbers_id, problem_id"),
+        ("--shard", "4", "shard: '4' is no part: write i/N with i from 0, as 0/4 for the first of 4"),
         ("--shard", "3/2", "part=(3, 2): give (i, N)"),
         ("--executor", "mpi", "executor='mpi'"),
         ("--ops", "2=0.5,3=0.4", "the weights [0.5, 0.4] sum to 0.9, not 1"),
@@ -201,7 +218,15 @@ def test_a_range_of_ops_shares_its_weight(tmp_path, gsm_lab):
         ("--frames", "french", "no frames 'french': give one of chinese, english, paraphrase, symbolic, terse"),
         ("--split", "exam", "split='exam': give one of pretrain, midtrain, rl, validation, test"),
         ("--unit", "letters", "unit='letters': give one of problems, tokens"),
-        ("--set", "distractors=few", "distractors: 'few' is not a whole number"),
+        ("--split", "rl=", "split: 'rl=' gives no size for rl: write rl=9000,test=1000"),
+        ("--split", "rl,test", "split: 'rl,test' gives no size for rl, test: write rl=9000,test=1000"),
+        ("--split", "rl=2,test", "gives no size for test"),
+        ("--split", "rl=2,", "gives no size for a split"),
+        ("--split", "rl=2,rl=3", "split: 'rl=2,rl=3' names a split twice: give each once, with its size"),
+        ("--split", "rl=5,test=0", "split: test=0: give a whole number of at least 1"),
+        ("--split", "rl=3,test=3", "num-problems: 5 and the 6 of --split rl=3,test=3 contradict each other"),
+        ("--set", "distractors=few", "'distractors=few' cannot be read: after distractors= give a whole number, or"),
+        ("--set", "distractors=-3", "distractors=(-3, -3): give a least and a greatest number"),
         ("--set", "sentence_order=random", "sentence_order='random'"),
         ("--num-problems", "0", "num_problems=0: give a whole number of at least 1"),
         ("--workers", "0", "workers=0: give a whole number of at least 1"),
@@ -214,6 +239,37 @@ def test_what_makes_no_data_set_is_refused_and_nothing_is_written(option, value,
     assert "Traceback" not in refused.err
     assert refused.out == ""
     assert not (tmp_path / "set").exists()
+
+
+def test_a_setting_is_given_once(tmp_path, gsm_lab):
+    refused = gsm_lab("generate", tmp_path / "set", "--set", "depth=2", "--set", "depth=3")
+    assert refused.code == 2
+    assert "set: 'depth=3' gives depth a second time: give every setting once" in refused.complaint
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("depth=2", [2, 2]),
+        ("depth=1-2", [1, 2]),
+        ("depth=none", None),
+        ("operations=add,subtract", ["add", "subtract"]),
+        ("operation_weights=0.5,0.25,0.25", [0.5, 0.25, 0.25]),
+        ("constants=1-5", [1, 5]),
+        ("reuse=0.5", 0.5),
+        ("items=7", 7),
+    ],
+)
+def test_a_setting_is_read_as_its_field_wants_it(setting, value, tmp_path, gsm_lab):
+    done = gsm_lab("generate", tmp_path, "--ops", "3", "--num-problems", 2, "--set", setting)
+    assert done.code == 0, done.err
+    (piece,) = read_manifest(tmp_path)["settings"]["sources"][0]["mixture"]["slices"]
+    assert piece["spec"][setting.partition("=")[0]] == value
+
+
+def test_the_sizes_of_splits_may_be_summed_in_num_problems(tmp_path, gsm_lab):
+    assert gsm_lab("generate", tmp_path, "--split", "rl=3,test=2", "--num-problems", 5).code == 0
+    assert [source["num_problems"] for source in read_manifest(tmp_path)["settings"]["sources"]] == [3, 2]
 
 
 def test_a_context_of_ones_own_may_have_a_hyphen_in_its_name(tmp_path, gsm_lab):
@@ -238,6 +294,38 @@ def test_a_damaged_data_set_is_not_shown(tmp_path, gsm_lab):
     assert refused.code == 1
     assert refused.out == ""
     assert "pretrain-00000.parquet is damaged" in refused.complaint
+
+
+def test_a_folder_of_tokens_is_neither_shown_nor_graded_nor_certified(tmp_path, gsm_lab):
+    folder = tmp_path / "ids"
+    assert gsm_lab("generate", folder, "--only-tokens", "--num-problems", 5).code == 0
+    for command in (("inspect", folder), ("grade", folder, folder), ("certify", "--data", folder)):
+        refused = gsm_lab(*command)
+        assert (refused.code, refused.out) == (1, "")
+        assert (
+            refused.complaint == f"error: {folder} holds token arrays only, and no texts: give a folder that was "
+            f"generated without --only-tokens."
+        )
+
+
+def test_the_missing_parts_of_a_data_set_are_named_until_they_are_there(tmp_path, gsm_lab):
+    command = ("generate", tmp_path, "--num-problems", 5, "--shard-size", 2)
+    assert gsm_lab(*command, "--shard", "1/3").code == 0
+    refused = gsm_lab("inspect", tmp_path)
+    assert (refused.code, refused.out) == (1, "")
+    assert "is not whole: 2 of 3 shards are missing (pretrain-00000, pretrain-00002)" in refused.complaint
+    assert "without --shard or with each --shard that is missing" in refused.complaint
+    assert gsm_lab(*command).code == 0
+    assert gsm_lab("inspect", tmp_path, "--show", 0).code == 0
+
+
+def test_without_ray_nothing_is_written(tmp_path, gsm_lab, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # so that importing it fails
+    refused = gsm_lab("generate", tmp_path / "set", "--num-problems", 5, "--executor", "ray")
+    assert (refused.code, refused.out) == (1, "")
+    assert "executor='ray' needs Ray" in refused.complaint
+    assert "`pip install 'gsm-lab[ray]'`, or use executor='local'." in refused.complaint
+    assert not (tmp_path / "set").exists()
 
 
 def test_a_file_of_gsm_infinite_is_solved_and_its_lost_premises_are_named(tmp_path, gsm_lab):
@@ -316,11 +404,19 @@ def test_a_name_that_does_not_exist_is_answered_with_those_that_do(arguments, co
 
 
 def test_what_is_not_trained_is_neither_evaluated_nor_reported(tmp_path, gsm_lab):
-    recipe = "edge_of_competence:rl-edge-seed0"
-    refused = gsm_lab("evaluate", recipe, "--runs", tmp_path / "runs", "--threads", "1")
+    recipe, runs = "edge_of_competence:rl-edge-seed0", tmp_path / "runs"
+    run = f"Run `gsm-lab run {recipe} --runs {runs}"
+    refused = gsm_lab("evaluate", recipe, "--runs", runs, "--threads", "1")
     assert refused.code == 1
-    assert "is not trained to its end: run the recipe first" in refused.complaint
-    options = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
+    assert f"not trained to the end in {runs}: base, seed 0; RL on the edge, seed 0. {run}` first" in refused.complaint
+    refused = gsm_lab("edge", recipe, "--stage", "base", "--runs", runs, "--threads", "1")
+    assert refused.code == 1
+    assert f"not trained to the end in {runs}: base, seed 0. {run} --until 0` first" in refused.complaint
+    options = ("--runs", runs, "--results", tmp_path / "results")
+    refused = gsm_lab("ledger", "edge_of_competence", *options)
+    assert refused.code == 1
+    assert "base, seed 0; base, seed 1; base, seed 2; " in refused.complaint
+    assert f" more. Run `gsm-lab sweep edge_of_competence --runs {runs}` first" in refused.complaint
     refused = gsm_lab("report", "edge_of_competence", *options)
     assert refused.code == 1
     assert "runs of 'edge_of_competence' are not complete" in refused.complaint

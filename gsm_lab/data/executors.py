@@ -4,6 +4,7 @@ The work is a pure function of what all pieces have in common and of the piece, 
 comes out, only in which order and how soon.
 """
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -14,7 +15,7 @@ from importlib import import_module
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
-from gsm_lab.errors import DataError
+from gsm_lab.errors import DataError, GsmLabError
 
 Common = TypeVar("Common")
 Piece = TypeVar("Piece")
@@ -26,13 +27,15 @@ WAITING = 4
 
 
 def check_executor(executor: str) -> None:
-    """Refuse what is none of `EXECUTORS`.
+    """Refuse what is none of `EXECUTORS`, or not installed.
 
     Raises:
-        DataError: it is none.
+        DataError: it is none of them, or not installed.
     """
     if executor not in EXECUTORS:
         raise DataError(f"executor={executor!r}: give one of {', '.join(EXECUTORS)}.")
+    if executor == "ray":
+        _ray()
 
 
 def results(
@@ -49,7 +52,7 @@ def results(
         executor: one of `EXECUTORS`.
 
     Raises:
-        DataError: an unknown executor, one that is not installed, or a worker that was killed.
+        DataError: an unknown executor, one that is not installed or does not start, or a worker that was killed.
     """
     check_executor(executor)
     if executor == "ray":
@@ -88,17 +91,41 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _ray() -> Any:
+    """Ray, imported only here; Any, whether it is installed or not."""
+    try:
+        return import_module("ray")
+    except ImportError as error:
+        raise DataError(
+            f"executor='ray' needs Ray ({error}): `pip install 'gsm-lab[ray]'`, or use executor='local'."
+        ) from error
+
+
+def _start(ray: Any, workers: int) -> None:
+    """Connect to the cluster that RAY_ADDRESS names, or start one of so many CPUs on this machine."""
+    address = os.environ.get("RAY_ADDRESS")
+    own: dict[str, Any] = {} if address else {"num_cpus": workers}
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except Exception as error:  # Ray raises that class itself, among others
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if address:
+            raise DataError(
+                f"no Ray cluster answers at RAY_ADDRESS={address} ({reason}): start one with `ray start --head`, unset "
+                f"RAY_ADDRESS to start one on this machine, or use executor='local'."
+            ) from error
+        raise DataError(
+            f"Ray did not start on this machine ({reason}): try again when it is less busy, or use executor='local'."
+        ) from error
+
+
 def _on_ray(
     work: Work[Common, Piece, Result], common: Common, pieces: Sequence[Piece], workers: int
 ) -> Iterator[Result]:
-    try:
-        ray: Any = import_module("ray")  # only here, and Any whether it is installed or not
-    except ImportError as error:
-        raise DataError('executor="ray" needs Ray: install gsm-lab[ray], or leave the executor local.') from error
+    ray = _ray()
     is_ours = not ray.is_initialized()
     if is_ours:
-        settings: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers}
-        ray.init(include_dashboard=False, log_to_driver=False, **settings)
+        _start(ray, workers)
     running: list[Any] = []
     try:
         remote, shared = ray.remote(num_cpus=1)(work), ray.put(common)
@@ -111,9 +138,14 @@ def _on_ray(
         while running:
             done, running = ray.wait(running)
             yield ray.get(done[0])
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, GsmLabError):  # the task's own error, without the traceback that Ray makes of it
+            raise error.cause from error
+        raise
+    except ray.exceptions.RayError as error:
         raise DataError(
-            f"a Ray worker was killed ({type(error).__name__}). Run the same command again: whole files are kept."
+            f"Ray lost a worker or the cluster ({type(error).__name__}). Run the same command again: whole files are "
+            f"kept."
         ) from error
     finally:
         for task in running:

@@ -13,7 +13,7 @@ yet.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,10 +29,11 @@ from gsm_lab.data.census import census, identity_column, shared
 from gsm_lab.data.collector import without_collector
 from gsm_lab.data.executors import check_executor, results
 from gsm_lab.data.guesses import MOST_EXERCISES, best_guesses
-from gsm_lab.data.jobs import MANIFEST, Part, Record, ShardFolder, check_files, only_writer, share_of
+from gsm_lab.data.jobs import MANIFEST, PROGRESS, Part, Record, ShardFolder, check_files, only_writer, share_of
 from gsm_lab.data.rows import DICTIONARIES, READ, Common, exercises_of, table_of
 from gsm_lab.data.source import ExerciseSource, num_tokens
 from gsm_lab.data.tokenizer import Tokenizer
+from gsm_lab.data.tokens import FORMAT as TOKENS
 from gsm_lab.errors import DataError
 from gsm_lab.files import sha256_of, whole_file, write_text
 from gsm_lab.problems import LEVELS, Exercise
@@ -41,6 +42,8 @@ FORMAT = "gsm_lab data set, layout 2"
 DATA, CARD, TOKENIZER = "data", "README.md", "tokenizer"
 ROWS_AT_ONCE = 100
 """So many exercises are in memory at a time."""
+MOST_NAMED = 8
+"""Shards that an error names."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,9 @@ class Plan:
     def jobs(self) -> list[Job]:
         """All shards, split by split."""
         return [
-            Job(f"{source.split}-{number:05d}", place, first, min(first + self.shard_size, size))
+            Job(shard_name(source.split, first, self.shard_size), place, first, min(first + self.shard_size, size))
             for place, (source, size) in enumerate(zip(self.sources, self.sizes, strict=True))
-            for number, first in enumerate(range(0, size, self.shard_size))
+            for first in range(0, size, self.shard_size)
         ]
 
     def settings(self) -> dict[str, Any]:
@@ -179,6 +182,11 @@ def write_dataset(
     return Path(folder)
 
 
+def shard_name(split: str, first: int, shard_size: int) -> str:
+    """What the shard is called that begins with row `first` of its split."""
+    return f"{split}-{first // shard_size:05d}"
+
+
 def is_whole(folder: Path | str) -> bool:
     """Whether all parts of a data set are written, and its manifest with them."""
     return (Path(folder) / MANIFEST).is_file()
@@ -203,9 +211,45 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     """What the manifest of a data set says.
 
     Raises:
-        DataError: there is none, or it is damaged.
+        DataError: there is none, for parts are missing perhaps, it is damaged, or it vouches for tokens only.
     """
+    folder = Path(folder)
+    records = [_object(path) for path in sorted((folder / PROGRESS).glob("*.json"))]
+    claim = _object(folder / MANIFEST) or next((record for record in records if "settings" in record), {})
+    found = claim.get("settings")
+    settings: dict[str, Any] = found if isinstance(found, dict) else {}  # what is damaged, jobs.read_manifest says
+    if settings.get("format") == TOKENS:
+        raise DataError(
+            f"{folder} holds token arrays only, and no texts: give a folder that was generated without --only-tokens."
+        )
+    if settings.get("format") == FORMAT and not is_whole(folder):
+        raise DataError(_unfinished(folder, settings, {record["name"] for record in records if "name" in record}))
     return jobs.read_manifest(folder, FORMAT)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if there is none, or none that can be read."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _unfinished(folder: Path, settings: Mapping[str, Any], there: Collection[str]) -> str:
+    """What of a data set is missing, and how to write it."""
+    names = [
+        shard_name(source["split"], first, settings["shard_size"])
+        for source in settings["sources"]
+        for first in range(0, source["num_problems"], settings["shard_size"])
+    ]
+    missing = [name for name in names if name not in there]
+    more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+    shards = f"{len(missing)} of {len(names)} shards are missing ({', '.join(missing[:MOST_NAMED])}{more})"
+    return (
+        f"{folder} is not whole: {shards if missing else f'there is no {MANIFEST} yet'}. Only parts of it were "
+        f"generated, or that was interrupted, so run the same command again, without --shard or with each --shard that "
+        f"is missing: what is there is kept."
+    )
 
 
 def overlap(folder_a: Path | str, folder_b: Path | str, level: str = "problem_id") -> int:

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,8 @@ CHUNK = 500
 MOST_NAMED = 10
 """Ids that an error names."""
 MOST_ON_PAGE = 200
+MOST_SHOWN = 30
+"""Bytes of a file of another kind that an error shows."""
 SUFFIXES = (".jsonl", ".parquet")
 """What grades can be written as."""
 PARQUET = b"PAR1"
@@ -309,6 +311,8 @@ def _problems(data: Path) -> Problems:
     rows = list(_rows(data))
     if any("graph" in row for _, row in rows[:1]):
         raise DataError(f"{data} is a shard without its manifest: give the folder of the data set.")
+    if any("problem" not in row and {"completion", "completions"} & {*row} for _, row in rows[:1]):
+        raise DataError(f"{data} holds completions, not problems: give the data first, then the predictions.")
     if all(isinstance(row.get("problem"), str) for _, row in rows[:1]):
         return _foreign_problems(rows, data)
     exercises = (Exercise.from_dict(row) for _, row in rows)
@@ -422,12 +426,18 @@ def _text(value: str | bytes) -> str:
 
 
 def _rows(path: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Where each row stands, and the row; of Parquet, only the wanted columns, or all."""
+    """Where each row stands, and the row, one at least; of Parquet, only the wanted columns, or all."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: give the data first, then predictions as a JSON Lines or Parquet file.")
     if not path.is_file():
         raise DataError(f"there is no file {path}: give a JSON Lines or Parquet file.")
     with path.open("rb") as file:
         is_parquet = file.read(len(PARQUET)) == PARQUET
-    return _parquet_rows(path, wanted) if is_parquet else _json_rows(path)
+    rows = _parquet_rows(path, wanted) if is_parquet else _json_rows(path)
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{path} is empty: give a JSON Lines or Parquet file with at least one row.")
+    return chain([first], rows)
 
 
 def _parquet_rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -447,12 +457,23 @@ def _parquet_rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[str, Mapp
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")  # str.splitlines would also cut at U+2028 in a text
-    for number, line in enumerate(lines, 1):
+    """The objects of all lines that are not blank."""
+    parts = path.read_bytes().split(b"\n")  # str.splitlines would also cut at U+2028 in a text
+    lines = [(number, part.removeprefix(b"\xef\xbb\xbf").strip()) for number, part in enumerate(parts, 1)]
+    lines = [(number, line) for number, line in lines if line]
+    if lines and not lines[0][1].startswith(b"{"):
+        begins = ascii(lines[0][1][:MOST_SHOWN].decode("utf-8", "replace"))
+        raise DataError(
+            f"{path} is neither JSON Lines nor Parquet: it begins with {begins}. Give one JSON object a line, or "
+            f"Parquet."
+        )
+    for number, line in lines:
         try:
-            value = json.loads(line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace"))
+            value = json.loads(line.decode("utf-8", "replace"))
         except (ValueError, RecursionError) as error:
-            raise DataError(f"line {number} of {path} is not JSON ({error}): mend or remove it.") from error
+            raise DataError(
+                f"line {number} of {path} is not JSON ({error}): give one whole object a line, so mend or remove it."
+            ) from error
         if not isinstance(value, dict):
             raise DataError(f"line {number} of {path} is not a JSON object: give one object a line.")
         yield f"line {number}", value

@@ -196,11 +196,58 @@ def test_a_line_of_another_form_is_named(line, exercises, data, predictions):
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"), [("{", "is not JSON"), ("[1]", "is not a JSON object"), ("", "is not JSON")]
+    ("line", "reason"), [("{", "is not JSON"), ("[1]", "is not a JSON object"), ("x", "is not JSON")]
 )
 def test_a_line_that_is_no_object_is_named(line, reason, exercises, data, predictions):
     with pytest.raises(DataError, match=rf"line 13 of .* {reason}"):
         grade_predictions(data, predictions(*gold(exercises), line), 1)
+
+
+def test_blank_lines_are_passed_over_and_counted(exercises, data, predictions):
+    lines = [part for line in gold(exercises) for part in (line, "  ")]
+    assert len(grade_predictions(data, predictions("", *lines, "")).rows) == 12
+    with pytest.raises(DataError, match=r"line 26 of .* is not JSON"):
+        grade_predictions(data, predictions("", *lines, "{"))
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b" \r\n\n", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_said_to_be_empty(content, data, predictions):
+    path = predictions()
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"predictions.jsonl is empty: give a JSON Lines or Parquet file with at least"):
+        grade_predictions(data, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "begins"),
+    [
+        ("p.csv", b"id,completion\na,b\n", "'id,completion'"),
+        ("p.parquet", b"id,completion\na,b\n", "'id,completion'"),
+        ("p.jsonl", b"\x1f\x8b\x08\x00", r"'\x1f\ufffd\x08\x00'"),
+        ("p.json", b'[{"id": 1}]', """'[{"id": 1}]'"""),
+    ],
+)
+def test_a_file_of_another_kind_is_told_by_its_beginning(name, content, begins, data, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    message = f"{name} is neither JSON Lines nor Parquet: it begins with {begins}. Give one JSON object a line"
+    with pytest.raises(DataError, match=re.escape(message)):
+        grade_predictions(data, path)
+
+
+def test_a_folder_of_predictions_is_refused(data, tmp_path):
+    with pytest.raises(DataError, match=r"is a folder: give the data first, then predictions as a JSON Lines or Par"):
+        grade_predictions(data, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_predictions_in_the_place_of_the_data_are_named(kind, exercises, data, predictions, tmp_path):
+    path = predictions(*gold(exercises))
+    if kind == "parquet":
+        path = tmp_path / "predictions.parquet"
+        pq.write_table(pa.Table.from_pylist(gold(exercises)), path)
+    with pytest.raises(DataError, match=r"holds completions, not problems: give the data first, then the predictions"):
+        grade_predictions(path, data)
 
 
 def test_any_bytes_and_any_text_are_graded(exercises, data, predictions):
@@ -286,6 +333,13 @@ def test_a_row_of_parquet_of_another_form_is_named(exercises, data, tmp_path):
     path = tmp_path / "predictions.parquet"
     pq.write_table(pa.table({"name": [one.problem_id for one in exercises]}), path)
     with pytest.raises(DataError, match=r"row 1 of .* is not .*: give the id and at least one text"):
+        grade_predictions(data, path)
+
+
+def test_parquet_without_rows_is_empty(exercises, data, tmp_path):
+    path = tmp_path / "predictions.parquet"
+    pq.write_table(pa.table({"id": pa.array([], pa.string()), "completion": pa.array([], pa.string())}), path)
+    with pytest.raises(DataError, match=r"predictions.parquet is empty"):
         grade_predictions(data, path)
 
 
