@@ -47,8 +47,10 @@ def main(home: Path, place: str, workers: int) -> None:
     jobs, work = 0.0, 0.0
     print(f"{'stage':<24} {'job':>8} {'training':>9} {'testing':>8} {'machinery':>10}")
     for job in plan(load_experiment(place).recipes):
-        folder = job.folder(home)
-        seconds = json.loads((home / "logs" / f"{job.id}.json").read_text())["seconds"]
+        folder, taken = job.folder(home), home / "logs" / f"{job.id}.json"
+        if not taken.exists():  # it was done before a sweep came to it
+            continue
+        seconds = json.loads(taken.read_text())["seconds"]
         training = json.loads((folder.path / "done.json").read_text())["last_call_seconds"]
         ends = [(folder.evaluation / name).stat().st_mtime for name in ("config.json", "done.json")]
         testing = ends[1] - ends[0]
