@@ -32,7 +32,6 @@ HOT = (
     "budget",
     "algebra",
     "trace",
-    "verdicts",
     "wording",
     "reading",
     "marks",

@@ -9,7 +9,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from gsm_lab.problems.graph import Linear
-from gsm_lab.problems.trace import Binary, Expression, linear_of, size_of
+from gsm_lab.problems.statements import Binary, Expression
+from gsm_lab.problems.trace import linear_of, size_of
 
 MOST_TERMS = 128
 """An expression with more terms than this, multiplied out, is not compared any further."""

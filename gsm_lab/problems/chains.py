@@ -16,7 +16,8 @@ from gsm_lab.problems.definitions import is_same
 from gsm_lab.problems.graph import Linear
 from gsm_lab.problems.marks import AT_ONCE, ORDER, OTHER_LINKS, Marks
 from gsm_lab.problems.solution import form_chain_text
-from gsm_lab.problems.trace import Binary, Expression, Step, linear_of, names_in, read_expression, size_of, substitute
+from gsm_lab.problems.statements import Binary, Expression, Step
+from gsm_lab.problems.trace import linear_of, names_in, read_expression, size_of, substitute
 from gsm_lab.problems.verdicts import FALSE_LINK, FORM_NOT_WRITTEN_OUT, NOT_FOLLOWING, NOT_PUT_IN, NOT_WRITTEN_OUT
 
 

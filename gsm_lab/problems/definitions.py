@@ -3,7 +3,8 @@
 from gsm_lab.problems.algebra import Number, means_the_same, signs_in, written
 from gsm_lab.problems.graph import Operation
 from gsm_lab.problems.marks import ALIASED, INLINED, ORDER, PUT_IN, SPLIT, Marks
-from gsm_lab.problems.trace import Binary, Expression, names_in, size_of, substitute
+from gsm_lab.problems.statements import Binary, Expression
+from gsm_lab.problems.trace import names_in, size_of, substitute
 
 MOST_WORK = 100_000
 """Operands that are compared in one text; no more is understood after that."""

@@ -16,7 +16,8 @@ from gsm_lab.problems.marks import (
     named,
     resolved_name,
 )
-from gsm_lab.problems.trace import Binary, Expression, Given, Solve, Unknown, linear_of, names_in, size_of
+from gsm_lab.problems.statements import Binary, Expression, Given, Solve, Unknown
+from gsm_lab.problems.trace import linear_of, names_in, size_of
 from gsm_lab.problems.verdicts import FALSE_LINK, NOT_FOLLOWING
 
 

@@ -15,19 +15,8 @@ from gsm_lab.problems.graph import IMPLICIT, Operation
 from gsm_lab.problems.mutations.steps import extra_step_of
 from gsm_lab.problems.rewriting import MOST_OPERANDS, Chain, Gold, first_terms, parts_of, text_of
 from gsm_lab.problems.solution import write_solution
-from gsm_lab.problems.trace import (
-    Answer,
-    Binary,
-    Expression,
-    Given,
-    Solve,
-    Statement,
-    Step,
-    Unknown,
-    names_in,
-    size_of,
-    substitute,
-)
+from gsm_lab.problems.statements import Answer, Binary, Expression, Given, Solve, Statement, Step, Unknown
+from gsm_lab.problems.trace import names_in, size_of, substitute
 
 Equivalence = Callable[[Gold, random.Random], list[Statement] | str | None]
 ENGLISH = ("english", "paraphrase")

@@ -37,7 +37,7 @@ from gsm_lab.problems.marks import (
     words_in,
 )
 from gsm_lab.problems.reading import Piece, read_freely
-from gsm_lab.problems.trace import (
+from gsm_lab.problems.statements import (
     Answer,
     Binary,
     Check,
@@ -51,11 +51,8 @@ from gsm_lab.problems.trace import (
     Statement,
     Step,
     Unknown,
-    linear_of,
-    names_in,
-    size_of,
-    substitute,
 )
+from gsm_lab.problems.trace import linear_of, names_in, size_of, substitute
 from gsm_lab.problems.verdicts import ERRORS, FALSE_LINK, NO_STATEMENT, Examination, Finding, Grade, Mark, Verdict
 
 _LETTER = re.compile("[A-Za-z][0-9]{0,2}")

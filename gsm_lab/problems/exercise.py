@@ -11,8 +11,8 @@ from gsm_lab.problems.graph import DependencyGraph, Node, Operation, Quantity
 from gsm_lab.problems.identity import Identities, identities
 from gsm_lab.problems.problem import Problem
 from gsm_lab.problems.solution import expression_of
+from gsm_lab.problems.statements import Expression
 from gsm_lab.problems.style import Style
-from gsm_lab.problems.trace import Expression
 
 
 @dataclass(frozen=True)

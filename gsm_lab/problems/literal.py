@@ -13,7 +13,8 @@ from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, VARIA
 from gsm_lab.problems.graph import IMPLICIT, Node, Operation
 from gsm_lab.problems.measures import linear_forms
 from gsm_lab.problems.solution import chain_text, definition_text, equation_texts, form_chain_text, last_check
-from gsm_lab.problems.trace import MOST_CHARACTERS, Check, Given, Plan, Solve, Statement, Step, Unknown, read_statement
+from gsm_lab.problems.statements import Check, Given, Plan, Solve, Statement, Step, Unknown
+from gsm_lab.problems.trace import MOST_CHARACTERS, read_statement
 
 _LETTERS = frozenset(VARIABLES)
 _NESTED: Final = Operation.NESTED_TOTAL

@@ -11,7 +11,7 @@ from gsm_lab.problems.algebra import Number
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.grammar import VARIABLES
 from gsm_lab.problems.graph import Linear
-from gsm_lab.problems.trace import Expression
+from gsm_lab.problems.statements import Expression
 from gsm_lab.problems.verdicts import MOST_FINDINGS, Finding
 
 ORDER, OTHER_NAMES, INLINED = "terms in another order", "other names", "computed within another step"

@@ -12,17 +12,8 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, TraceGrammar, statement_ends
-from gsm_lab.problems.trace import (
-    MOST_CHARACTERS,
-    Answer,
-    Malformed,
-    Prose,
-    Statement,
-    Step,
-    read_statement,
-    read_whole,
-    statement_from,
-)
+from gsm_lab.problems.statements import Answer, Malformed, Prose, Statement, Step
+from gsm_lab.problems.trace import MOST_CHARACTERS, read_statement, read_whole, statement_from
 from gsm_lab.problems.wording import (
     ANSWER_WORDS,
     ANSWERED,

@@ -10,23 +10,8 @@ from gsm_lab.problems.algebra import written
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, TraceGrammar
 from gsm_lab.problems.graph import Linear, Operation
-from gsm_lab.problems.trace import (
-    Answer,
-    Binary,
-    Check,
-    Expression,
-    Plan,
-    Retract,
-    Statement,
-    Step,
-    Unknown,
-    combine,
-    linear_of,
-    names_in,
-    read_trace,
-    substitute,
-    write_trace,
-)
+from gsm_lab.problems.statements import Answer, Binary, Check, Expression, Plan, Retract, Statement, Step, Unknown
+from gsm_lab.problems.trace import combine, linear_of, names_in, read_trace, substitute, write_trace
 
 Chain = tuple[Expression, ...]
 _PRIME = 2**61 - 1

@@ -10,8 +10,9 @@ from gsm_lab.problems.graph import Linear, Node, Operation
 from gsm_lab.problems.measures import linear_forms
 from gsm_lab.problems.phrase import fill
 from gsm_lab.problems.problem import Problem
+from gsm_lab.problems.statements import Binary, Expression
 from gsm_lab.problems.style import Style
-from gsm_lab.problems.trace import Binary, Expression, write_expression
+from gsm_lab.problems.trace import write_expression
 
 _CONSTANT: Final = Operation.CONSTANT
 _COPY: Final = Operation.COPY

@@ -22,12 +22,25 @@ The patterns come from a frames file. Reading is linear in the text, builds smal
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
 
 from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, TraceGrammar, statement_ends
 from gsm_lab.problems.graph import Linear
+from gsm_lab.problems.statements import (
+    Answer,
+    Binary,
+    Check,
+    Expression,
+    Given,
+    Malformed,
+    Plan,
+    Prose,
+    Retract,
+    Solve,
+    Statement,
+    Step,
+    Unknown,
+)
 
 MOST_CHARACTERS = 100_000
 MOST_DIGITS = 12
@@ -35,95 +48,6 @@ MOST_DEPTH = 10
 MOST_OPERANDS = 64
 """An expression with more operands is not read: trees stay small, and so does the time to compare them."""
 _SIGNS = re.compile(r"([()+*/\-])")
-
-
-class Binary(NamedTuple):
-    """Two expressions joined by `+`, `-`, `*` or `/`."""
-
-    sign: str
-    left: "Expression"
-    right: "Expression"
-
-
-Expression = int | Fraction | str | Binary
-"""A number, a name, or two expressions joined; the grammar itself knows whole numbers only."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a quantity is defined, in names."""
-
-    name: str
-    expression: Expression
-
-
-@dataclass(frozen=True)
-class Step:
-    """A quantity computed: `variable = chain[0] = chain[1] = ...`."""
-
-    name: str
-    variable: str
-    chain: tuple[Expression, ...]
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """A quantity named whose value is not known."""
-
-    name: str
-    variable: str
-
-
-@dataclass(frozen=True)
-class Given:
-    """The value of a quantity recalled, and its form set equal to it: `chain[0] = chain[1] = ...`."""
-
-    name: str
-    value: int | None
-    chain: tuple[Expression, ...]
-
-
-@dataclass(frozen=True)
-class Solve:
-    """An equation solved a little further."""
-
-    chain: tuple[Expression, ...]
-
-
-@dataclass(frozen=True)
-class Check:
-    """A calculation done backwards."""
-
-    chain: tuple[Expression, ...]
-
-
-@dataclass(frozen=True)
-class Retract:
-    """Takes back the statement before it."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The last word; None where it is no number."""
-
-    value: int | Fraction | None
-
-
-@dataclass(frozen=True)
-class Malformed:
-    """A statement that follows none of the patterns."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Prose:
-    """Words without numbers or equations; the grammar has none."""
-
-    text: str
-
-
-Statement = Prose | Plan | Step | Unknown | Given | Solve | Check | Retract | Answer | Malformed
 
 
 def write_trace(statements: Iterable[Statement], grammar: TraceGrammar) -> str:

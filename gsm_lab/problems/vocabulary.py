@@ -7,21 +7,9 @@ from gsm_lab.problems.graph import Quantity
 from gsm_lab.problems.phrase import fill
 from gsm_lab.problems.reader import kinds_of
 from gsm_lab.problems.spec import ITEMS, PLACES
+from gsm_lab.problems.statements import Answer, Binary, Check, Given, Plan, Retract, Solve, Statement, Step, Unknown
 from gsm_lab.problems.template import PATTERNS, Template, forbidden_marks
-from gsm_lab.problems.trace import (
-    Answer,
-    Binary,
-    Check,
-    Given,
-    Plan,
-    Retract,
-    Solve,
-    Statement,
-    Step,
-    Unknown,
-    read_trace,
-    write_trace,
-)
+from gsm_lab.problems.trace import read_trace, write_trace
 
 
 def check_template(template: Template) -> None:

@@ -7,7 +7,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from gsm_lab.problems.grammar import TraceGrammar
-from gsm_lab.problems.trace import MOST_DIGITS, Binary, Expression, read_whole
+from gsm_lab.problems.statements import Binary, Expression
+from gsm_lab.problems.trace import MOST_DIGITS, read_whole
 
 LAYOUT, SIGNS, UNITS, SEPARATORS = "marks of layout", "other signs", "unit words", "thousands separators"
 DECIMALS, WORDING, PRODUCTS, TAGS = "decimals", "other wording", "products without a sign", "other tags"

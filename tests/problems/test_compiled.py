@@ -1,6 +1,9 @@
 """Compiled or not, the modules give the same problems, texts and identities; an outdated compiled module is refused."""
 
+import copy
 import os
+import pickle
+import random
 import shutil
 import subprocess
 import sys
@@ -10,7 +13,18 @@ from pathlib import Path
 import pytest
 
 import gsm_lab
-from gsm_lab.problems import compiled_modules
+from gsm_lab.problems import (
+    ProblemSpec,
+    compiled_modules,
+    draw_problem,
+    examine,
+    grade,
+    load_template,
+    mutate,
+    render,
+    solve_text,
+)
+from gsm_lab.problems.trace import read_trace
 
 SOURCE = Path(gsm_lab.__file__).parent
 DIGEST = """
@@ -71,3 +85,14 @@ def test_a_module_that_is_older_than_its_source_in_c_is_refused(plain: Path):
     refused = run("import gsm_lab.problems", plain)
     assert refused.returncode == 1
     assert f"colours{suffix} was compiled from an older colours.c: run `make setup`" in refused.stderr
+
+
+def test_everything_that_grading_gives_can_be_pickled_and_copied():
+    """Compiled or not: grades and marks go through pipes between processes."""
+    rng = random.Random(5)
+    exercise = render(draw_problem(ProblemSpec(op=6, mode="reverse"), rng), load_template(), rng)
+    wrong = mutate(exercise, "wrong_value", rng) or ""
+    statements = read_trace(exercise.completion, exercise.grammar)
+    for value in (exercise, grade(exercise, wrong), examine(exercise, wrong), statements, solve_text):
+        assert pickle.loads(pickle.dumps(value)) == value
+        assert copy.deepcopy(value) == value

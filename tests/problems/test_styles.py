@@ -24,8 +24,9 @@ from gsm_lab.problems import (
     solve_text,
 )
 from gsm_lab.problems.grammar import FORMS
+from gsm_lab.problems.statements import Check, Plan, Retract, Step, Unknown
 from gsm_lab.problems.style import TRACE_ORDERS
-from gsm_lab.problems.trace import Check, Plan, Retract, Step, Unknown, names_in, read_trace, write_trace
+from gsm_lab.problems.trace import names_in, read_trace, write_trace
 
 MODES = ("forward", "reverse")
 

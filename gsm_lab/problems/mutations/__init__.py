@@ -58,7 +58,7 @@ from gsm_lab.problems.mutations.steps import (
     wrong_plan,
 )
 from gsm_lab.problems.rewriting import Gold
-from gsm_lab.problems.trace import Statement
+from gsm_lab.problems.statements import Statement
 
 Mutation = Callable[[Gold, random.Random], list[Statement] | None]
 

@@ -4,9 +4,7 @@ import random
 
 from gsm_lab.problems.mutations.changes import Rows
 from gsm_lab.problems.rewriting import Gold
-from gsm_lab.problems.trace import (
-    Answer,
-)
+from gsm_lab.problems.statements import Answer
 
 
 def wrong_answer(gold: Gold, rng: random.Random) -> Rows:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from gsm_lab.problems.grammar import LETTERS, VARIABLES
 from gsm_lab.problems.rewriting import Chain, Gold, parts_of
-from gsm_lab.problems.trace import Binary, Expression, Statement, linear_of, number_of
+from gsm_lab.problems.statements import Binary, Expression, Statement
+from gsm_lab.problems.trace import linear_of, number_of
 
 Rows = list[Statement] | None
 """The statements of a changed solution; None where there is no place for the change."""

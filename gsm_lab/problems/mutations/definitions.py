@@ -5,13 +5,8 @@ from collections.abc import Callable
 
 from gsm_lab.problems.mutations.changes import Rows, changed_link, is_equal, renumbered, resigned, unused_variable
 from gsm_lab.problems.rewriting import Chain, Gold, invented_name, parts_of
-from gsm_lab.problems.trace import (
-    Binary,
-    Expression,
-    names_in,
-    substitute,
-    write_expression,
-)
+from gsm_lab.problems.statements import Binary, Expression
+from gsm_lab.problems.trace import names_in, substitute, write_expression
 
 
 def _redefine(gold: Gold, rng: random.Random, change: Callable[[int, Expression], Expression | None]) -> Rows:

@@ -6,12 +6,7 @@ from dataclasses import replace
 
 from gsm_lab.problems.mutations.changes import Rows, renumbered
 from gsm_lab.problems.rewriting import Chain, Gold, parts_of
-from gsm_lab.problems.trace import (
-    Binary,
-    Given,
-    Solve,
-    Statement,
-)
+from gsm_lab.problems.statements import Binary, Given, Solve, Statement
 
 
 def _change_given(gold: Gold, change: Callable[[Given], Given]) -> Rows:

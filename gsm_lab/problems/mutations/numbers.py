@@ -7,19 +7,8 @@ from dataclasses import replace
 from gsm_lab.problems.graph import Operation
 from gsm_lab.problems.mutations.changes import Rows, changed_link, renumbered
 from gsm_lab.problems.rewriting import Chain, Gold
-from gsm_lab.problems.trace import (
-    Answer,
-    Binary,
-    Expression,
-    Malformed,
-    Solve,
-    Statement,
-    Step,
-    names_in,
-    number_of,
-    substitute,
-    write_expression,
-)
+from gsm_lab.problems.statements import Answer, Binary, Expression, Malformed, Solve, Statement, Step
+from gsm_lab.problems.trace import names_in, number_of, substitute, write_expression
 
 
 def wrong_value(gold: Gold, rng: random.Random) -> Rows:

@@ -5,19 +5,8 @@ from dataclasses import replace
 
 from gsm_lab.problems.mutations.changes import Rows, renumbered, resigned, unused_variable
 from gsm_lab.problems.rewriting import Chain, Gold, first_terms, invented_name, text_of
-from gsm_lab.problems.trace import (
-    Binary,
-    Check,
-    Malformed,
-    Plan,
-    Retract,
-    Statement,
-    Step,
-    Unknown,
-    names_in,
-    substitute,
-    write_expression,
-)
+from gsm_lab.problems.statements import Binary, Check, Malformed, Plan, Retract, Statement, Step, Unknown
+from gsm_lab.problems.trace import names_in, substitute, write_expression
 
 
 def missing_step(gold: Gold, rng: random.Random) -> Rows:
