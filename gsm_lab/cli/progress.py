@@ -168,7 +168,7 @@ class _SweepTable:
         rows, left = self._watch.look(state)
         known = "" if left is None else f", {duration(left)} left"
         table = Table(caption=f"{len(state.done)} of {len(state.jobs)} done, {len(state.failed)} failed{known}")
-        for name in ("stage", "seed", "state", "", "done", "left"):
+        for name in ("stage", "seed", "state", "now", "done", "left"):
             table.add_column(name, justify="right" if name in ("seed", "done", "left") else "left")
         for row in rows[: max(5, self._live.console.height - 8)]:
             time_left = "" if row.left is None or row.state == "done" else duration(row.left)
