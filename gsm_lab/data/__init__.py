@@ -2,7 +2,7 @@
 
 from gsm_lab.data.collector import without_collector
 from gsm_lab.data.documents import Document, Documents, DrawnDocuments, Exercises
-from gsm_lab.data.executors import EXECUTORS
+from gsm_lab.data.executors import EXECUTORS, start_ray
 from gsm_lab.data.guesses import best_guesses
 from gsm_lab.data.mixture import Mixture, Slice
 from gsm_lab.data.packing import Jumps, PackedRows, Packer
@@ -37,6 +37,7 @@ __all__ = [
     "read_dataset",
     "read_manifest",
     "split_of",
+    "start_ray",
     "template_of",
     "without_collector",
     "write_dataset",

@@ -15,7 +15,7 @@ from importlib import import_module
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
-from gsm_lab.errors import DataError, GsmLabError
+from gsm_lab.errors import DataError, GsmLabError, RunError
 
 Common = TypeVar("Common")
 Piece = TypeVar("Piece")
@@ -30,12 +30,13 @@ def check_executor(executor: str) -> None:
     """Refuse what is none of `EXECUTORS`, or not installed.
 
     Raises:
-        DataError: it is none of them, or not installed.
+        DataError: it is none of them.
+        RunError: it is not installed.
     """
     if executor not in EXECUTORS:
         raise DataError(f"executor={executor!r}: give one of {', '.join(EXECUTORS)}.")
     if executor == "ray":
-        _ray()
+        ray_module()
 
 
 def results(
@@ -52,7 +53,8 @@ def results(
         executor: one of `EXECUTORS`.
 
     Raises:
-        DataError: an unknown executor, one that is not installed or does not start, or a worker that was killed.
+        DataError: an unknown executor, or a worker that was killed.
+        RunError: one that is not installed or does not start.
     """
     check_executor(executor)
     if executor == "ray":
@@ -91,41 +93,52 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _ray() -> Any:
-    """Ray, imported only here; Any, whether it is installed or not."""
+def ray_module() -> Any:
+    """Ray, imported only here; Any, whether it is installed or not.
+
+    Raises:
+        RunError: it is not installed.
+    """
     try:
         return import_module("ray")
     except ImportError as error:
-        raise DataError(
+        raise RunError(
             f"executor='ray' needs Ray ({error}): `pip install 'gsm-lab[ray]'`, or use executor='local'."
         ) from error
 
 
-def _start(ray: Any, workers: int) -> None:
-    """Connect to the cluster that RAY_ADDRESS names, or start one of so many CPUs on this machine."""
-    address = os.environ.get("RAY_ADDRESS")
-    own: dict[str, Any] = {} if address else {"num_cpus": workers}
+def start_ray(cpus: int, address: str | None = None, *, instead: str) -> Any:
+    """Ray, connected to a cluster, or started on this machine with so many CPUs.
+
+    The cluster is at `address`, or where RAY_ADDRESS says; `instead` tells a user how to start one here.
+
+    Raises:
+        RunError: it is not installed, no cluster answers, or it does not start.
+    """
+    ray = ray_module()
+    address = address or os.environ.get("RAY_ADDRESS")
+    own: dict[str, Any] = {"address": address} if address else {"address": "local", "num_cpus": cpus}
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as error:  # Ray raises that class itself, among others
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if address:
-            raise DataError(
-                f"no Ray cluster answers at RAY_ADDRESS={address} ({reason}): start one with `ray start --head`, unset "
-                f"RAY_ADDRESS to start one on this machine, or use executor='local'."
+            raise RunError(
+                f"no Ray cluster answers at {address!r} ({reason}): start one with `ray start --head`, or {instead}."
             ) from error
-        raise DataError(
+        raise RunError(
             f"Ray did not start on this machine ({reason}): try again when it is less busy, or use executor='local'."
         ) from error
+    return ray
 
 
 def _on_ray(
     work: Work[Common, Piece, Result], common: Common, pieces: Sequence[Piece], workers: int
 ) -> Iterator[Result]:
-    ray = _ray()
+    ray = ray_module()
     is_ours = not ray.is_initialized()
     if is_ours:
-        _start(ray, workers)
+        start_ray(workers, instead="unset RAY_ADDRESS to start one on this machine")
     running: list[Any] = []
     try:
         remote, shared = ray.remote(num_cpus=1)(work), ray.put(common)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from gsm_lab.data import start_ray
 from gsm_lab.errors import RunError
 from gsm_lab.study.sweep_executors import ExecutorSettings, Exit, run_command
 
@@ -19,27 +18,10 @@ class RayExecutor:
     name = "ray"
 
     def __init__(self, settings: ExecutorSettings) -> None:
-        try:
-            self._ray: Any = import_module("ray")  # only here, and Any whether it is installed or not
-        except ImportError as error:
-            raise RunError("executor='ray' needs Ray: `pip install gsm-lab[ray]`, or use executor='local'.") from error
         self._threads = settings.threads
         self._cancelled: list[Any] = []
-        address = settings.address or os.environ.get("RAY_ADDRESS")
-        own = {"address": address} if address else {"address": "local", "num_cpus": settings.workers * settings.threads}
-        try:
-            self._ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **own)
-        except Exception as error:  # Ray raises that class itself, among others
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            if address:
-                raise RunError(
-                    f"no Ray cluster answers at {address!r} ({reason}): start one with `ray start --head`, or leave "
-                    f"--address out to start one for this sweep."
-                ) from error
-            raise RunError(
-                f"Ray did not start on this machine ({reason}): try again when it is less busy, or use "
-                f"executor='local'."
-            ) from error
+        instead = "leave --address out to start one for this sweep"
+        self._ray = start_ray(settings.workers * settings.threads, settings.address, instead=instead)
         self._refuse_what_never_fits(settings)
         needs = {"num_cpus": settings.threads, "num_gpus": settings.gpus, "max_retries": 0}  # retries are the sweep's
         self._task = self._ray.remote(**needs)(run_command)

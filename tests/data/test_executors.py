@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from gsm_lab.data.executors import check_executor, results
-from gsm_lab.errors import DataError, StorageError
+from gsm_lab.errors import DataError, RunError, StorageError
 
 
 class RayError(Exception):
@@ -98,22 +98,22 @@ def test_a_cluster_gives_every_result_and_is_ended(ray):
 
 def test_without_ray_its_executor_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(DataError, match=r"needs Ray \(.*\): `pip install 'gsm-lab\[ray\]'`, or use executor='local'"):
+    with pytest.raises(RunError, match=r"needs Ray \(.*\): `pip install 'gsm-lab\[ray\]'`, or use executor='local'"):
         check_executor("ray")
 
 
 def test_ray_that_does_not_start_is_one_line(ray):
     ray(fails=ConnectionError("no room\nat all"))
-    with pytest.raises(
-        DataError, match=r"^Ray did not start on this machine \(no room\): .* or use executor='local'.$"
-    ):
+    with pytest.raises(RunError, match=r"^Ray did not start on this machine \(no room\): .* or use executor='local'.$"):
         list(results(added, 10, range(9), 2, "ray"))
 
 
 def test_a_cluster_that_does_not_answer_is_named(ray, monkeypatch):
     ray(fails=ConnectionError())
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    with pytest.raises(DataError, match=r"at RAY_ADDRESS=10.0.0.1:6379 \(ConnectionError\): start one with `ray start"):
+    with pytest.raises(
+        RunError, match=r"at '10.0.0.1:6379' \(ConnectionError\): start one with `ray start.*unset RAY_ADDRESS"
+    ):
         list(results(added, 10, range(9), 2, "ray"))
 
 

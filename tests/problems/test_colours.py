@@ -36,7 +36,7 @@ def in_c(tmp_path_factory) -> ModuleType:
     """colours.c as it is now, whatever `make setup` compiled."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        pytest.skip("there is no C compiler, or there are no Python headers")
+        pytest.skip("there is no C compiler, or there are no Python headers")  # then colours.py is all there is
     target = tmp_path_factory.mktemp("colours") / f"colours{sysconfig.get_config_var('EXT_SUFFIX')}"
     further = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
     include = f"-I{sysconfig.get_path('include')}"
