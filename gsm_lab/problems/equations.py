@@ -12,6 +12,7 @@ from gsm_lab.problems.marks import (
     TOLD_AGAIN,
     Marks,
     Meaning,
+    add_right,
     bind,
     named,
     resolved_name,
@@ -31,7 +32,7 @@ def mark_unknown(statement: Unknown, marks: Marks) -> None:
     elif exercise.problem.given is None or name != exercise.asked_name:
         marks.error("wrong_operation", name, "it is called unknown, but the text defines it")
     else:
-        marks.right.add(name)
+        add_right({name}, marks)
     bind(statement.variable, Meaning(name, name), marks)
     marks.defined.add(name)
 

@@ -28,12 +28,13 @@ from gsm_lab.problems.marks import (
     TOLD_AGAIN,
     Marks,
     Meaning,
+    add_right,
     bind,
     named,
-    num_right,
     plain_name,
     quantity_names,
     resolved_name,
+    spoil,
     words_in,
 )
 from gsm_lab.problems.reading import Piece, read_freely
@@ -84,7 +85,9 @@ def examined(exercise: Exercise, text: str, finished: bool) -> Examination:
         findings = (Finding(-1, "malformed", message),)
         return Examination(Grade(verdict, None, False, 0.0, malformed=1, first_error=message, findings=findings), ())
     kept, dropped = _kept(pieces)
-    marks = Marks(exercise, names, *_foreseen([pieces[at] for at in kept], exercise, names))
+    needed = frozenset(exercise.needed_names)
+    first_meaning, defined = _foreseen([pieces[at] for at in kept], names)
+    marks = Marks(exercise, names, first_meaning, needed - defined, needed)
     drafts: list[Mark] = []
     for at, piece in enumerate(pieces):
         if at in dropped:
@@ -112,7 +115,6 @@ def _marked(at: int, piece: Piece, marks: Marks) -> Mark:
     if isinstance(piece.statement, Answer) and piece.statement.value != marks.exercise.answer:
         status = "wrong"
         marks.messages.append("answer: it is not the value of the asked quantity")
-    marks.num_right = num_right(marks)
     return Mark(
         piece.start,
         piece.end,
@@ -158,17 +160,17 @@ def _kept(pieces: list[Piece]) -> tuple[list[int], set[int]]:
     return [at for at in range(len(pieces)) if at not in dropped], dropped
 
 
-def _foreseen(kept: list[Piece], exercise: Exercise, names: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str]]:
-    """What letters stand for where they are first given, and the needed quantities that nothing defines."""
+def _foreseen(kept: list[Piece], names: Mapping[str, str]) -> tuple[dict[str, str], set[str | None]]:
+    """What letters stand for where they are first given, and the quantities that anything defines."""
     first_meaning: dict[str, str] = {}
-    defined = set()
+    defined: set[str | None] = set()
     for piece in kept:
         statement = piece.statement
         if isinstance(statement, Step | Unknown):
             name = resolved_name(statement.name, names)
             defined.add(name)
             first_meaning.setdefault(statement.variable, name or statement.name)
-    return first_meaning, frozenset(exercise.needed_names).difference(defined)
+    return first_meaning, defined
 
 
 def _concluded(marks: Marks, answer: Number | None, finished: bool, num_retracted: int) -> Grade:
@@ -193,7 +195,7 @@ def _concluded(marks: Marks, answer: Number | None, finished: bool, num_retracte
         verdict=verdict,
         answer=answer if isinstance(answer, int) else None,
         answer_correct=answer_correct,
-        process_accuracy=num_right(marks) / len(exercise.needed_names),
+        process_accuracy=marks.num_right / len(exercise.needed_names),
         extra=marks.extra,
         retracted=num_retracted,
         first_error=first,
@@ -324,13 +326,12 @@ def _mark_step(step: Step, marks: Marks) -> None:
             marks.helpers.pop(helper, None)
     has_value = is_valued(step, name, is_defined, marks)
     if is_first and is_defined and has_value and not early:
-        marks.right |= {name, *inlined_in(name, marks)} - marks.spoilt
+        add_right({name, *inlined_in(name, marks)}, marks)
         if name not in exercise.needed_names:
             marks.extra += 1
             marks.deviate(EXTRA)
     elif is_first or not (is_defined and has_value):
-        marks.spoilt.add(name)
-        marks.right.discard(name)
+        spoil(name, marks)
         if not is_first:
             marks.error("redefined", name, "the quantity was defined before, otherwise")
     elif name in marks.spoilt:

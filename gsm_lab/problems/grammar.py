@@ -127,10 +127,11 @@ def statement_ends(mark: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class Reader:
-    """One kind of statement: the words it begins with, and its regular expression."""
+    """One kind of statement: the words it begins and ends with, and its regular expression."""
 
     kind: str
     head: str
+    tail: str
     pattern: re.Pattern[str]
 
 
@@ -159,7 +160,7 @@ def _readers(grammar: TraceGrammar) -> tuple[Reader, ...]:
                 seen_variable = True
             else:
                 result += slots.get(part, re.escape(part))
-        return Reader(kind, parts[0], re.compile(result, re.ASCII))
+        return Reader(kind, parts[0], parts[-1], re.compile(result, re.ASCII))
 
     return tuple(map(compiled, ("answer", "retract", "plan", "unknown", "given", "solve", "check", "step")))
 

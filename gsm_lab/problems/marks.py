@@ -53,6 +53,8 @@ class Marks:
     """Which quantity a letter stands for where it is first given, wherever that is."""
     inlined: frozenset[str]
     """Needed quantities that no statement defines."""
+    needed: frozenset[str]
+    """All needed quantities."""
     errors: Counter[str] = field(default_factory=Counter)
     num_errors: int = 0
     """Over all kinds."""
@@ -60,7 +62,7 @@ class Marks:
     deviations: dict[str, None] = field(default_factory=dict)
     right: set[str] = field(default_factory=set)
     num_right: int = 0
-    """How many needed quantities were right after the last statement."""
+    """How many needed quantities are right so far."""
     spoilt: set[str] = field(default_factory=set)
     """Quantities that a statement gets wrong; nothing makes them right again."""
     defined: set[str] = field(default_factory=set)
@@ -133,9 +135,19 @@ def resolved_name(name: str, names: Mapping[str, str]) -> str | None:
     return names.get(plain_name(name[:500])) if name else None
 
 
-def num_right(marks: Marks) -> int:
-    """How many needed quantities are right so far."""
-    return len(marks.right.intersection(marks.exercise.needed_names))
+def add_right(names: set[str], marks: Marks) -> None:
+    """These quantities are right, those excepted that a statement gets wrong."""
+    for name in names - marks.spoilt - marks.right:
+        marks.right.add(name)
+        marks.num_right += name in marks.needed
+
+
+def spoil(name: str, marks: Marks) -> None:
+    """A statement gets this quantity wrong."""
+    marks.spoilt.add(name)
+    if name in marks.right:
+        marks.right.remove(name)
+        marks.num_right -= name in marks.needed
 
 
 def bind(letter: str, meaning: Meaning, marks: Marks) -> None:

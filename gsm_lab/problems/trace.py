@@ -126,7 +126,9 @@ def _read_tags(text: str, grammar: TraceGrammar) -> list[Statement]:
 def read_statement(text: str, grammar: TraceGrammar) -> Statement:
     """One statement, its spaces single and the mark that ends it taken off."""
     for reader in grammar.readers:
-        if text.startswith(reader.head) and (found := reader.pattern.fullmatch(text)):
+        if not text.startswith(reader.head) or not text.endswith(reader.tail):
+            continue
+        if found := reader.pattern.fullmatch(text):
             statement = statement_from(reader.kind, found.groupdict())
             if statement is not None:
                 return statement
