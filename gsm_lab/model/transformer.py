@@ -205,16 +205,31 @@ def swiglu(both: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
+def project(x: Tensor, added: Tensor | None, weights: LayerWeights, eps: float) -> tuple[Tensor, Tensor]:
+    """x + added, and the queries, keys and values of its norm: (..., D) and (..., W)."""
+    if kernels.suit_layers(x):
+        return kernels.project(x, added, weights.norm, weights.qkv, weights.qkv_bias, eps)
+    total, normed = add_norm(x, added, weights.norm, eps)
+    return total, F.linear(normed, weights.qkv, weights.qkv_bias)
+
+
+def feed_forward(x: Tensor, mixed: Tensor, weights: LayerWeights, eps: float) -> tuple[Tensor, Tensor]:
+    """x plus what the heads mixed, and what the feed-forward network adds to that: (..., D) and (..., D)."""
+    if kernels.suit_layers(x):
+        matrices = (weights.out, weights.mlp_norm, weights.gate_up, weights.down)
+        return kernels.feed_forward(x, mixed, *matrices, eps)
+    total, normed = add_norm(x, F.linear(mixed, weights.out), weights.mlp_norm, eps)
+    return total, F.linear(swiglu(F.linear(normed, weights.gate_up)), weights.down)
+
+
 def run_layers(
     hidden: Tensor, layers: Sequence[LayerWeights], norm_D: Tensor, eps: float, attends: Sequence[Attend]
 ) -> Tensor:
     """Embedded tokens through all layers and the last norm: (..., D) -> (..., D)."""
     added: Tensor | None = None
     for weights, attend in zip(layers, attends, strict=True):
-        hidden, normed = add_norm(hidden, added, weights.norm, eps)
-        added = F.linear(attend(F.linear(normed, weights.qkv, weights.qkv_bias)), weights.out)
-        hidden, normed = add_norm(hidden, added, weights.mlp_norm, eps)
-        added = F.linear(swiglu(F.linear(normed, weights.gate_up)), weights.down)
+        hidden, projected = project(hidden, added, weights, eps)
+        hidden, added = feed_forward(hidden, attend(projected), weights, eps)
     return add_norm(hidden, added, norm_D, eps)[1]
 
 

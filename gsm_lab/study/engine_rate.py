@@ -127,12 +127,12 @@ def _data_share(bench: Bench, job: TrainJob) -> Measured:
     """The part of the real loop spent in the source of batches; one process draws the problems, as in `run`."""
     model, material = bench.model(job.size), bench.material
     shares = []
-    with DocumentWorkers(material.source, material.tokenizer, 1) as documents:
-        packer = material.packer(job.rows, job.length, documents)
-        for _ in range(bench.plan.rounds):
+    for _ in range(bench.plan.rounds):
+        with DocumentWorkers(material.source, material.tokenizer, 1) as documents:
+            packer = material.packer(job.rows, job.length, documents)
             watch = Stopwatch(packer.batch, skipped=2)
             trained = train(model, watch, job.steps, warm_up=2, precision=bench.precision)
-            shares.append(watch.seconds / trained.seconds)
+        shares.append(watch.seconds / trained.seconds)
     what = f"{_millions(model.shape)}, share of a step that waits for its data and packs them"
     return Measured("training", what, "share", tuple(shares), 0.02, below=True)
 

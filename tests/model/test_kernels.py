@@ -1,5 +1,6 @@
 """The compiled kernels do what PyTorch's operations do, and the number of threads changes no bit."""
 
+import ctypes
 import subprocess
 
 import pytest
@@ -237,3 +238,78 @@ def test_the_source_has_no_warnings(tmp_path):
     command = ["cc", "-std=gnu11", "-O2", *strict, "-fopenmp", "-c", str(library.SOURCE)]
     done = subprocess.run([*command, "-o", str(tmp_path / "kernels.o")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def halves_of_a_layer(x_ND, added_ND, mixed_NM, weights, eps=1e-5):
+    """What `project` and `feed_forward` should give, by PyTorch's operations."""
+    norm_D, matrix_WD, bias_W, out_DM, mlp_norm_D, gate_up_FD, down_DF = weights
+
+    def normed(x, weight_D):
+        return torch.nn.functional.rms_norm(x, weight_D.shape, weight_D, eps)
+
+    total_ND = x_ND if added_ND is None else x_ND + added_ND
+    later_ND = total_ND + mixed_NM @ out_DM.T
+    gate, up = (normed(later_ND, mlp_norm_D) @ gate_up_FD.T).chunk(2, dim=1)
+    projected_NW = normed(total_ND, norm_D) @ matrix_WD.T + bias_W
+    return total_ND, projected_NW, later_ND, (torch.nn.functional.silu(gate) * up) @ down_DF.T
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first layer", "later layer"])
+@pytest.mark.parametrize("rows", [0, 1, 5, 130, 700])
+@pytest.mark.parametrize(("width", "mixed", "hidden"), [(32, 32, 48), (33, 20, 17), (128, 128, 384), (300, 90, 64)])
+def test_the_halves_of_a_layer_have_the_values_and_gradients_of_float64(width, mixed, hidden, rows, is_first):
+    assert library.multiplies()
+    generator = torch.Generator().manual_seed(rows)
+    sizes = [(rows, width), (rows, width), (rows, mixed), (width,), (50, width), (50,), (width, mixed), (width,)]
+    sizes += [(2 * hidden, width), (width, hidden)]
+    arrays = [0.5 * torch.randn(size, generator=generator) for size in sizes]
+    slopes = [torch.randn(rows, columns, generator=generator) for columns in (width, 50, width, width)]
+    ours = [array.clone().requires_grad_() for array in arrays]
+    exact = [array.double().requires_grad_() for array in arrays]
+    x_ND, added_ND, mixed_NM, norm_D, matrix_WD, bias_W, *rest = ours
+    total_ND, projected_NW = kernels.project(x_ND, None if is_first else added_ND, norm_D, matrix_WD, bias_W, 1e-5)
+    found = (total_ND, projected_NW, *kernels.feed_forward(total_ND, mixed_NM, *rest, 1e-5))
+    wanted = halves_of_a_layer(exact[0], None if is_first else exact[1], exact[2], exact[3:])
+    for one, other in zip(found, wanted, strict=True):
+        largest = max([1.0, *other.detach().abs().flatten().tolist()])
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=5e-6 * largest)
+    sum((one * slope).sum() for one, slope in zip(found, slopes, strict=True)).backward()
+    sum((other * slope.double()).sum() for other, slope in zip(wanted, slopes, strict=True)).backward()
+    for one, other in zip(ours, exact, strict=True):
+        assert (one.grad is None) == (other.grad is None)
+        if other.grad is not None and other.grad.numel():
+            largest = max(other.grad.abs().max().item(), 1.0)
+            torch.testing.assert_close(one.grad.double(), other.grad, rtol=0, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("rows", [3, 130, 700])
+def test_rows_of_a_layer_do_not_depend_on_the_others_nor_on_gradients(rows):
+    generator = torch.Generator().manual_seed(0)
+    x_ND, mixed_NM = (torch.randn(rows, 48, generator=generator) for _ in range(2))
+    weights = [torch.randn(size, generator=generator) for size in ((48, 48), (48,), (160, 48), (48, 80))]
+    found = kernels.feed_forward(x_ND, mixed_NM, *weights, 1e-6)
+    for leaf in weights:
+        leaf.requires_grad_()
+    again = kernels.feed_forward(x_ND, mixed_NM, *weights, 1e-6)
+    few = kernels.feed_forward(x_ND[-2:], mixed_NM[-2:], *weights, 1e-6)
+    for one, other, part in zip(found, again, few, strict=True):
+        assert torch.equal(one, other)
+        torch.testing.assert_close(part, other[-2:], rtol=0, atol=5e-6 * other.detach().abs().max().item())
+
+
+def test_a_product_that_is_no_sgemm_is_not_used():
+    """A library may have the name and other indices: it is tried on numbers before it is trusted."""
+    loaded = library.library()
+    does_nothing = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(lambda *_: None)
+    try:
+        assert loaded.use_sgemm(ctypes.cast(does_nothing, ctypes.c_void_p)) == 0
+    finally:
+        library.multiplies.cache_clear()
+        assert library.multiplies()
+
+
+def test_few_rows_of_a_wide_layer_are_left_to_products_that_share_the_weights():
+    assert kernels.suit_layers(torch.zeros(200, 100))
+    assert not kernels.suit_layers(torch.zeros(199, 100))
+    assert not kernels.suit_layers(torch.zeros(2, 200, 100))
+    assert not kernels.suit_layers(torch.zeros(200, 100, dtype=torch.float64))

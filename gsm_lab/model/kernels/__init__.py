@@ -6,8 +6,11 @@ from gsm_lab.model.kernels.functions import (
     add_norm,
     attention,
     choose_tokens,
+    feed_forward,
     logprobs_and_entropy,
+    project,
     suit,
+    suit_layers,
     swiglu,
 )
 from gsm_lab.model.kernels.library import available, build, remove
@@ -20,8 +23,11 @@ __all__ = [
     "available",
     "build",
     "choose_tokens",
+    "feed_forward",
     "logprobs_and_entropy",
+    "project",
     "remove",
     "suit",
+    "suit_layers",
     "swiglu",
 ]

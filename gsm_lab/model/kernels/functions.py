@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gsm_lab.errors import TokenError
-from gsm_lab.model.kernels.library import available, library
+from gsm_lab.model.kernels.library import available, library, multiplies
 
 
 def suit(tensor: Tensor) -> bool:
@@ -27,6 +27,15 @@ def suit(tensor: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and available()
     )
+
+
+def suit_layers(tensor: Tensor) -> bool:
+    """Whether `project` and `feed_forward` may be used for these rows, too, and are worth it.
+
+    Every thread reads all weights for the rows that it has; with few rows and many weights that takes longer than
+    products whose weights are shared out.
+    """
+    return tensor.dim() == 2 and len(tensor) >= 2 * tensor.shape[1] and suit(tensor) and multiplies()
 
 
 class _TextsStruct(ctypes.Structure):
@@ -172,6 +181,65 @@ class _SwiGLU(torch.autograd.Function):
         return dboth_NF
 
 
+class _Project(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x_ND: Tensor, added_ND: Tensor | None, norm_D: Tensor, matrix_WD: Tensor, bias_W: Tensor, eps: float
+    ) -> Any:
+        rows, width = x_ND.shape
+        total_ND = x_ND if added_ND is None else torch.empty_like(x_ND)
+        inverse_N, out_NW = x_ND.new_empty(rows), x_ND.new_empty(rows, len(matrix_WD))
+        made = (total_ND, inverse_N, out_NW)
+        _call("project_forward", rows, width, len(matrix_WD), x_ND, added_ND, norm_D, eps, matrix_WD, bias_W, *made)
+        ctx.save_for_backward(total_ND, inverse_N, norm_D, matrix_WD)
+        return out_NW if added_ND is None else (total_ND, out_NW)
+
+    @staticmethod
+    @_once
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        total_ND, inverse_N, norm_D, matrix_WD = ctx.saved_tensors
+        *passed, dout_NW = (gradient.contiguous() for gradient in gradients)
+        dx_ND, dnorm_D, dmatrix_WD = map(torch.empty_like, (total_ND, norm_D, matrix_WD))
+        dbias_W = dout_NW.new_empty(len(matrix_WD))
+        arrays = (dout_NW, total_ND, inverse_N, norm_D, matrix_WD, passed[0] if passed else None)
+        sizes = (*total_ND.shape, len(matrix_WD))
+        _call("project_backward", *sizes, *arrays, dx_ND, dnorm_D, dmatrix_WD, dbias_W)
+        return dx_ND, dx_ND if passed else None, dnorm_D, dmatrix_WD, dbias_W, None
+
+
+class _FeedForward(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_ND: Tensor,
+        mixed_NM: Tensor,
+        out_DM: Tensor,
+        norm_D: Tensor,
+        gate_up_FD: Tensor,
+        down_DF: Tensor,
+        eps: float,
+    ) -> tuple[Tensor, Tensor]:
+        rows, width = x_ND.shape
+        hidden = down_DF.shape[1]
+        total_ND, added_ND, inverse_N = torch.empty_like(x_ND), torch.empty_like(x_ND), x_ND.new_empty(rows)
+        both_NF = x_ND.new_empty(rows, 2 * hidden) if any(ctx.needs_input_grad) else None
+        sizes = (rows, width, mixed_NM.shape[1], hidden)
+        weights = (out_DM, norm_D, eps, gate_up_FD, down_DF)
+        _call("feed_forward", *sizes, x_ND, mixed_NM, *weights, total_ND, inverse_N, both_NF, added_ND)
+        ctx.save_for_backward(total_ND, inverse_N, both_NF, mixed_NM, out_DM, norm_D, gate_up_FD, down_DF)
+        return total_ND, added_ND
+
+    @staticmethod
+    @_once
+    def backward(ctx: Any, passed_ND: Tensor, dadded_ND: Tensor) -> Any:
+        saved = ctx.saved_tensors
+        total_ND, _, _, mixed_NM, out_DM, norm_D, gate_up_FD, down_DF = saved
+        made = [torch.empty_like(like) for like in (total_ND, mixed_NM, out_DM, norm_D, gate_up_FD, down_DF)]
+        sizes = (*total_ND.shape, mixed_NM.shape[1], down_DF.shape[1])
+        _call("feed_forward_backward", *sizes, dadded_ND.contiguous(), passed_ND.contiguous(), *saved, *made)
+        return *made, None
+
+
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv_NW: Tensor, heads: Heads) -> Tensor:
@@ -224,6 +292,31 @@ def add_norm(x_ND: Tensor, added_ND: Tensor | None, weight_D: Tensor, eps: float
 def swiglu(both_NF: Tensor) -> Tensor:
     """silu(gate) * up, the gates standing before the ups: (N, 2 F) -> (N, F)."""
     return _SwiGLU.apply(both_NF.contiguous())  # type: ignore[no-any-return, no-untyped-call]
+
+
+def project(
+    x_ND: Tensor, added_ND: Tensor | None, norm_D: Tensor, matrix_WD: Tensor, bias_W: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """x + added, and its RMS norm times a matrix, plus a bias: (N, D) and (N, W)."""
+    x_ND, matrix_WD, bias_W = x_ND.contiguous(), matrix_WD.contiguous(), bias_W.contiguous()
+    if added_ND is None:
+        return x_ND, _Project.apply(x_ND, None, norm_D, matrix_WD, bias_W, float(eps))  # type: ignore[no-untyped-call]
+    added_ND = added_ND.contiguous()
+    return _Project.apply(x_ND, added_ND, norm_D, matrix_WD, bias_W, float(eps))  # type: ignore[no-any-return, no-untyped-call]
+
+
+def feed_forward(
+    x_ND: Tensor,
+    mixed_NM: Tensor,
+    out_DM: Tensor,
+    norm_D: Tensor,
+    gate_up_FD: Tensor,
+    down_DF: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """x plus what attention mixed times `out`, and the feed-forward network of that, not added: (N, D) and (N, D)."""
+    arrays = [one.contiguous() for one in (x_ND, mixed_NM, out_DM, norm_D, gate_up_FD, down_DF)]
+    return _FeedForward.apply(*arrays, float(eps))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def attention(qkv_NW: Tensor, heads: Heads) -> Tensor:

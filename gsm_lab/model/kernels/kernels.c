@@ -1,8 +1,9 @@
 /* The busiest parts of the transformer on a CPU, in float32: what stands between its matrix products.
 
-   Every sum is taken by one thread in one order, so the number of threads changes no bit. Matrix products with weights
-   are left to PyTorch's library; the products of attention are here, because they are many and small, and because a
-   prompt that several completions share is then read once.
+   Every sum is taken by one thread in one order, so the number of threads changes no bit but in the gradients of weights,
+   to which each thread adds its own rows. Matrix products with weights are those of the library that PyTorch was built
+   with; the products of attention are here, because they are many and small, and because a prompt that several
+   completions share is then read once.
 
    Letters: N tokens (or rows), D width, H query heads, J key-value heads, G = H / J, K head width, W = (H + 2 J) K,
    F hidden width of the feed-forward network, V vocabulary. Arrays are dense and row by row unless a stride is given.
@@ -33,16 +34,41 @@ static inline void store(float *to, vec what) { *(vec *)to = what; }
 static inline vec choose_vec(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
 static inline vec larger(vec a, vec b) { return choose_vec(a > b, a, b); }
 
+typedef float half_vec __attribute__((vector_size(32)));
+typedef float quarter_vec __attribute__((vector_size(16)));
+typedef int32_t quarter_ivec __attribute__((vector_size(16)));
+typedef union {
+    vec whole;
+    half_vec halves[2];
+    quarter_vec quarters[4];
+} Parts;
+
 static inline float sum_of(vec x) {
-    float total = 0.0f;
-    for (int lane = 0; lane < LANES; lane++) total += x[lane];
-    return total;
+    const Parts parts = {x};
+    const half_vec half = parts.halves[0] + parts.halves[1];
+    const Parts less = {.halves = {half}};
+    const quarter_vec four = less.quarters[0] + less.quarters[1];
+    return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 static inline float largest_of(vec x) {
-    float most = x[0];
-    for (int lane = 1; lane < LANES; lane++) most = x[lane] > most ? x[lane] : most;
-    return most;
+    const Parts parts = {x};
+    quarter_vec most = parts.quarters[0];
+    for (int part = 1; part < 4; part++) {
+        const quarter_ivec is_more = parts.quarters[part] > most;
+        most = (quarter_vec)((is_more & (quarter_ivec)parts.quarters[part]) | (~is_more & (quarter_ivec)most));
+    }
+    const float one = most[0] > most[1] ? most[0] : most[1], other = most[2] > most[3] ? most[2] : most[3];
+    return one > other ? one : other;
+}
+
+static inline float dot(const float *a, const float *b, num count) {
+    vec sums = {};
+    float rest = 0.0f;
+    num at = 0;
+    for (; at + LANES <= count; at += LANES) sums += load(a + at) * load(b + at);
+    for (; at < count; at++) rest += a[at] * b[at];
+    return sum_of(sums) + rest;
 }
 
 /* exp(x), relative error below 2e-7; 0 below -87, infinity above 88; NaN stays NaN. */
@@ -88,49 +114,52 @@ static float *scratch(num floats) {
 
 /* ---- norms ---------------------------------------------------------------------------------------------------- */
 
-/* total = x + added (no `added`: x itself); out = total / rms(total) * weight; inverse_N = 1 / rms. */
+/* One row: total = x + added (no `added`: x itself); out = total / rms(total) * weight. Gives 1 / rms. */
+static inline float norm_row(num width, const float *x, const float *added, const float *weight, float eps,
+                             float *total, float *out) {
+    if (added) {
+        for (num at = 0; at < width; at++) total[at] = x[at] + added[at];
+        x = total;
+    }
+    float inverse = 1.0f / sqrtf(dot(x, x, width) / (float)width + eps);
+    for (num at = 0; at < width; at++) out[at] = x[at] * inverse * weight[at];
+    return inverse;
+}
+
+/* One row's dx of the norm alone, plus `passed` (the gradient that goes past it, may be absent). */
+static inline void norm_row_backward(num width, const float *dout, const float *total, const float *weight,
+                                     float inverse, const float *passed, float *dx) {
+    vec dots = {};
+    float rest = 0.0f;
+    num at = 0;
+    for (; at + LANES <= width; at += LANES) dots += load(dout + at) * load(weight + at) * load(total + at);
+    for (; at < width; at++) rest += dout[at] * weight[at] * total[at];
+    float along = (sum_of(dots) + rest) * inverse * inverse * inverse / (float)width;
+    if (passed)
+        for (at = 0; at < width; at++) dx[at] = passed[at] + dout[at] * weight[at] * inverse - total[at] * along;
+    else
+        for (at = 0; at < width; at++) dx[at] = dout[at] * weight[at] * inverse - total[at] * along;
+}
+
+/* `norm_row` of every row; inverse_N = 1 / rms. */
 void add_norm_forward(num n_rows, num width, const float *x, const float *added, const float *weight, float eps,
                       float *total, float *out, float *inverse) {
 #pragma omp parallel for schedule(static)
     for (num n = 0; n < n_rows; n++) {
-        const float *row = x + n * width;
-        float *own = out + n * width;
-        vec squares = {};
-        float rest = 0.0f;
-        num at = 0;
-        if (added) {
-            float *sum = total + n * width;
-            for (at = 0; at < width; at++) sum[at] = row[at] + added[n * width + at];
-            row = sum;
-        }
-        for (at = 0; at + LANES <= width; at += LANES) squares += load(row + at) * load(row + at);
-        for (; at < width; at++) rest += row[at] * row[at];
-        float scale = 1.0f / sqrtf((sum_of(squares) + rest) / (float)width + eps);
-        inverse[n] = scale;
-        for (at = 0; at < width; at++) own[at] = row[at] * scale * weight[at];
+        num at = n * width;
+        inverse[n] = norm_row(width, x + at, added ? added + at : NULL, weight, eps, added ? total + at : NULL, out + at);
     }
 }
 
-/* dx of the norm alone plus `passed` (the gradient that goes past it, may be absent); dweight summed over rows. */
+/* `norm_row_backward` of every row; dweight summed over rows. */
 void norm_backward(num n_rows, num width, const float *dout, const float *total, const float *weight,
                    const float *inverse, const float *passed, float *dx, float *dweight) {
 #pragma omp parallel
     {
 #pragma omp for schedule(static)
         for (num n = 0; n < n_rows; n++) {
-            const float *d = dout + n * width, *row = total + n * width;
-            float *own = dx + n * width;
-            vec dots = {};
-            float rest = 0.0f, scale = inverse[n];
-            num at = 0;
-            for (; at + LANES <= width; at += LANES) dots += load(d + at) * load(weight + at) * load(row + at);
-            for (; at < width; at++) rest += d[at] * weight[at] * row[at];
-            float along = (sum_of(dots) + rest) * scale * scale * scale / (float)width;
-            if (passed)
-                for (at = 0; at < width; at++)
-                    own[at] = passed[n * width + at] + d[at] * weight[at] * scale - row[at] * along;
-            else
-                for (at = 0; at < width; at++) own[at] = d[at] * weight[at] * scale - row[at] * along;
+            num at = n * width;
+            norm_row_backward(width, dout + at, total + at, weight, inverse[n], passed ? passed + at : NULL, dx + at);
         }
 #pragma omp for schedule(static)
         for (num column = 0; column < width; column += LANES) {
@@ -146,38 +175,45 @@ void norm_backward(num n_rows, num width, const float *dout, const float *total,
 
 /* ---- SwiGLU --------------------------------------------------------------------------------------------------- */
 
-/* out = silu(gate) * up, where each row of `both` holds F gates, then F ups. */
+/* One row: out = silu(gate) * up, where `both` holds F gates, then F ups. */
+static inline void swiglu_row(num hidden, const float *both, float *out) {
+    const float *gate = both, *up = both + hidden;
+    num at = 0;
+    for (; at + LANES <= hidden; at += LANES) {
+        vec g = load(gate + at);
+        store(out + at, g / (1.0f + exp_vec(-g)) * load(up + at));
+    }
+    for (; at < hidden; at++) out[at] = gate[at] / (1.0f + expf(-gate[at])) * up[at];
+}
+
+/* One row's gradient with respect to `both`; `out`, if not absent, gets the row once more. */
+static inline void swiglu_row_backward(num hidden, const float *dout, const float *both, float *dboth, float *out) {
+    const float *gate = both, *up = both + hidden;
+    float *dgate = dboth, *dup = dboth + hidden;
+    num at = 0;
+    for (; at + LANES <= hidden; at += LANES) {
+        vec g = load(gate + at), u = load(up + at), share = 1.0f / (1.0f + exp_vec(-g)), each = load(dout + at);
+        if (out) store(out + at, g * share * u);
+        store(dup + at, each * g * share);
+        store(dgate + at, each * u * share * (1.0f + g * (1.0f - share)));
+    }
+    for (; at < hidden; at++) {
+        float g = gate[at], share = 1.0f / (1.0f + expf(-g));
+        if (out) out[at] = g * share * up[at];
+        dup[at] = dout[at] * g * share;
+        dgate[at] = dout[at] * up[at] * share * (1.0f + g * (1.0f - share));
+    }
+}
+
 void swiglu_forward(num n_rows, num hidden, const float *both, float *out) {
 #pragma omp parallel for schedule(static)
-    for (num n = 0; n < n_rows; n++) {
-        const float *gate = both + n * 2 * hidden, *up = gate + hidden;
-        float *own = out + n * hidden;
-        num at = 0;
-        for (; at + LANES <= hidden; at += LANES) {
-            vec g = load(gate + at);
-            store(own + at, g / (1.0f + exp_vec(-g)) * load(up + at));
-        }
-        for (; at < hidden; at++) own[at] = gate[at] / (1.0f + expf(-gate[at])) * up[at];
-    }
+    for (num n = 0; n < n_rows; n++) swiglu_row(hidden, both + n * 2 * hidden, out + n * hidden);
 }
 
 void swiglu_backward(num n_rows, num hidden, const float *dout, const float *both, float *dboth) {
 #pragma omp parallel for schedule(static)
-    for (num n = 0; n < n_rows; n++) {
-        const float *gate = both + n * 2 * hidden, *up = gate + hidden, *d = dout + n * hidden;
-        float *dgate = dboth + n * 2 * hidden, *dup = dgate + hidden;
-        num at = 0;
-        for (; at + LANES <= hidden; at += LANES) {
-            vec g = load(gate + at), share = 1.0f / (1.0f + exp_vec(-g)), each = load(d + at);
-            store(dup + at, each * g * share);
-            store(dgate + at, each * load(up + at) * share * (1.0f + g * (1.0f - share)));
-        }
-        for (; at < hidden; at++) {
-            float g = gate[at], share = 1.0f / (1.0f + expf(-g));
-            dup[at] = d[at] * g * share;
-            dgate[at] = d[at] * up[at] * share * (1.0f + g * (1.0f - share));
-        }
-    }
+    for (num n = 0; n < n_rows; n++)
+        swiglu_row_backward(hidden, dout + n * hidden, both + n * 2 * hidden, dboth + n * 2 * hidden, NULL);
 }
 
 /* ---- log-probabilities ---------------------------------------------------------------------------------------- */
@@ -360,19 +396,29 @@ static void add_outer(const float *weights, num weight_stride, const float *rows
 /* to = the head's vector turned by its position, times scale; zeros from `width` to `depth`. */
 static inline void turn(const float *from, const float *cosine, const float *sine, num width, num depth, float scale,
                         float *to) {
-    num half = width / 2;
-    for (num k = 0; k < half; k++) {
+    num half = width / 2, k = 0;
+    for (; k + LANES <= half; k += LANES) {
+        vec a = load(from + k), b = load(from + k + half), c = load(cosine + k), s = load(sine + k);
+        store(to + k, (a * c - b * s) * scale);
+        store(to + k + half, (b * c + a * s) * scale);
+    }
+    for (; k < half; k++) {
         to[k] = (from[k] * cosine[k] - from[k + half] * sine[k]) * scale;
         to[k + half] = (from[k + half] * cosine[k] + from[k] * sine[k]) * scale;
     }
-    for (num k = width; k < depth; k++) to[k] = 0.0f;
+    for (k = width; k < depth; k++) to[k] = 0.0f;
 }
 
 /* The same the other way round, which is also its gradient. */
 static inline void turn_back(const float *from, const float *cosine, const float *sine, num width, float scale,
                              float *to) {
-    num half = width / 2;
-    for (num k = 0; k < half; k++) {
+    num half = width / 2, k = 0;
+    for (; k + LANES <= half; k += LANES) {
+        vec a = load(from + k), b = load(from + k + half), c = load(cosine + k), s = load(sine + k);
+        store(to + k, (a * c + b * s) * scale);
+        store(to + k + half, (b * c - a * s) * scale);
+    }
+    for (; k < half; k++) {
         to[k] = (from[k] * cosine[k] + from[k + half] * sine[k]) * scale;
         to[k + half] = (from[k + half] * cosine[k] - from[k] * sine[k]) * scale;
     }
@@ -543,11 +589,10 @@ void attention_backward(const Texts *texts, const float *qkv, const float *out, 
                     for (num r = 0; r < ROWS; r++) {
                         num token = first + begin + row + (r < rows ? r : 0);
                         num at = (token * heads + head) * width;
-                        float dot = 0.0f;
-                        for (num k = 0; k < depth; k++) upper[r * depth + k] = k < width ? dout[at + k] : 0.0f;
-                        for (num k = 0; k < width; k++) dot += dout[at + k] * out[at + k];
+                        memcpy(upper + r * depth, dout + at, (size_t)width * sizeof(float));
+                        for (num k = width; k < depth; k++) upper[r * depth + k] = 0.0f;
                         own_lse[r] = lse[token * heads + head];
-                        delta[r] = dot;
+                        delta[r] = dot(dout + at, out + at, width);
                     }
                     multiply_across(query, depth, keys_across, columns, seen, scores, score_stride);
                     multiply_across(query, depth, keys_across + begin, columns, row + rows, scores + own_at,
@@ -721,5 +766,214 @@ void remember_prompts(const Memory *memory, num num_prompts, const num *rooms, c
             for (num k = 0; k < depth; k++)
                 values[t * depth + k] = k < width ? token[(heads + kv_heads + j) * width + k] : 0.0f;
         }
+    }
+}
+
+/* ---- what stands around attention, a block of rows at a time ---------------------------------------------------- */
+
+/* A block's numbers stay in the cache from one product to the next, which saves most of the time that the same steps
+   take one after another over all rows. The products are those of the library that PyTorch was built with; each thread
+   multiplies its own blocks. */
+
+typedef void (*Sgemm)(const char *, const char *, const int *, const int *, const int *, const float *, const float *,
+                      const int *, const float *, const int *, const float *, float *, const int *);
+static Sgemm sgemm = NULL;
+
+enum { MOST_THREADS = 256 };
+
+/* c (m, n) = a (m, k) b (k, n) + keep c, all dense and row by row; an array that is `across` holds its transpose. */
+static void multiply(num m, num n, num k, const float *a, int a_across, const float *b, int b_across, float keep,
+                     float *c) {
+    const int rows = (int)m, columns = (int)n, depth = (int)k;
+    const int a_stride = a_across ? rows : depth, b_stride = b_across ? depth : columns;
+    const float one = 1.0f; /* Fortran lays arrays column by column: what it multiplies is the transposed equation */
+    sgemm(b_across ? "T" : "N", a_across ? "T" : "N", &columns, &rows, &depth, &one, b, &b_stride, a, &a_stride, &keep,
+          c, &columns);
+}
+
+/* Take the library's product, a Fortran `sgemm` with indices of 32 bits; 1 if it multiplies as expected, else 0. */
+int use_sgemm(void *found) {
+    const float a[] = {1, 2, 3, 4, 5, 6}, b[] = {1, 0, 2, 1, 0, 3}, straight[] = {5, 11, 14, 23};
+    float c[] = {1, 1, 1, 1}, again[] = {0, 0, 0, 0};
+    const float a_across[] = {1, 4, 2, 5, 3, 6}, b_across[] = {1, 2, 0, 0, 1, 3};
+    sgemm = (Sgemm)found;
+    multiply(2, 2, 3, a, 0, b, 0, 0.0f, c);
+    multiply(2, 2, 3, a_across, 1, b_across, 1, 1.0f, again);
+    for (int at = 0; at < 4; at++)
+        if (c[at] != straight[at] || again[at] != straight[at]) {
+            sgemm = NULL;
+            return 0;
+        }
+    return 1;
+}
+
+static num threads_at_most(void) {
+#ifdef _OPENMP
+    int threads = omp_get_max_threads();
+    return threads < MOST_THREADS ? threads : MOST_THREADS;
+#else
+    return 1;
+#endif
+}
+
+static num own_thread(void) {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+/* Rows of a block: few enough to stay in the cache, enough for quick products, and as many blocks for every thread. */
+static num block_size(num n_rows, num width) {
+    const num threads = threads_at_most(), most = width < 256 ? 128 : 384, share = (n_rows + threads - 1) / threads;
+    const num blocks = (share + most - 1) / most;
+    return n_rows ? ((share + blocks - 1) / blocks + 3) / 4 * 4 : most;
+}
+
+/* total = x + added (no `added`: x itself), and the norm of that times a matrix, plus a bias: out (N, W). */
+void project_forward(num n_rows, num width, num out_width, const float *x, const float *added, const float *norm,
+                     float eps, const float *matrix, const float *bias, float *total, float *inverse, float *out) {
+    const num size = block_size(n_rows, width);
+#pragma omp parallel for schedule(static) num_threads(threads_at_most())
+    for (num first = 0; first < n_rows; first += size) {
+        const num rows = first + size < n_rows ? size : n_rows - first;
+        float *normed = scratch(size * width);
+        for (num r = 0; r < rows; r++) {
+            num at = (first + r) * width;
+            inverse[first + r] = norm_row(width, x + at, added ? added + at : NULL, norm, eps,
+                                          added ? total + at : NULL, normed + r * width);
+            memcpy(out + (first + r) * out_width, bias, (size_t)out_width * sizeof(float));
+        }
+        multiply(rows, out_width, width, normed, 0, matrix, 1, 1.0f, out + first * out_width);
+    }
+}
+
+/* A thread's own sums of gradients of weights, side by side: room in its memory, and whether anything is in them. */
+typedef struct {
+    float *begin;
+    int is_begun;
+} Sums;
+
+/* sum = the threads' own sums, `at` numbers from their begin; all threads call this together. */
+static void add_up(const Sums *own, num threads, num at, num size, float *sum) {
+    enum { CHUNK = 1024 };
+#pragma omp for schedule(static)
+    for (num from = 0; from < size; from += CHUNK) {
+        const num count = from + CHUNK < size ? CHUNK : size - from;
+        memset(sum + from, 0, (size_t)count * sizeof(float));
+        for (num thread = 0; thread < threads; thread++)
+            if (own[thread].is_begun)
+                for (num k = 0; k < count; k++) sum[from + k] += own[thread].begin[at + from + k];
+    }
+}
+
+/* A row back through a norm, and what it adds to the gradient of the norm's weights; the normed row, made again. */
+static inline void norm_row_again(num width, const float *total, float inverse, const float *norm, const float *dnormed,
+                                  const float *passed, float *normed, float *dnorm, float *dx) {
+    for (num k = 0; k < width; k++) {
+        const float shrunk = total[k] * inverse;
+        normed[k] = shrunk * norm[k];
+        dnorm[k] += dnormed[k] * shrunk;
+    }
+    norm_row_backward(width, dnormed, total, norm, inverse, passed, dx);
+}
+
+/* The gradients of `project_forward`; dx counts `passed`, the gradient of `total`, which may be absent. */
+void project_backward(num n_rows, num width, num out_width, const float *dout, const float *total, const float *inverse,
+                      const float *norm, const float *matrix, const float *passed, float *dx, float *dnorm,
+                      float *dmatrix, float *dbias) {
+    const num size = block_size(n_rows, width), weights = out_width * width, threads = threads_at_most();
+    Sums own[MOST_THREADS] = {{NULL, 0}};
+#pragma omp parallel num_threads(threads)
+    {
+        float *normed = scratch(2 * size * width + weights + width + out_width), *dnormed = normed + size * width;
+        float *own_dmatrix = dnormed + size * width, *own_dnorm = own_dmatrix + weights, *own_dbias = own_dnorm + width;
+        Sums *mine = own + own_thread();
+        mine->begin = own_dmatrix;
+        memset(own_dnorm, 0, (size_t)(width + out_width) * sizeof(float));
+#pragma omp for schedule(static)
+        for (num first = 0; first < n_rows; first += size) {
+            const num rows = first + size < n_rows ? size : n_rows - first;
+            const float *d = dout + first * out_width;
+            multiply(rows, width, out_width, d, 0, matrix, 0, 0.0f, dnormed);
+            for (num r = 0; r < rows; r++) {
+                const num at = (first + r) * width;
+                for (num k = 0; k < out_width; k++) own_dbias[k] += d[r * out_width + k];
+                norm_row_again(width, total + at, inverse[first + r], norm, dnormed + r * width,
+                               passed ? passed + at : NULL, normed + r * width, own_dnorm, dx + at);
+            }
+            multiply(out_width, width, rows, d, 1, normed, 0, mine->is_begun ? 1.0f : 0.0f, own_dmatrix);
+            mine->is_begun = 1;
+        }
+        add_up(own, threads, 0, weights, dmatrix);
+        add_up(own, threads, weights, width, dnorm);
+        add_up(own, threads, weights + width, out_width, dbias);
+    }
+}
+
+/* The second half of a layer. total = x + mixed out^T; added = swiglu(norm(total) gate_up^T) down^T.
+   mixed (N, M), out (D, M), gate_up (2 F, D), down (D, F). `both` = norm(total) gate_up^T is kept if not absent. */
+void feed_forward(num n_rows, num width, num mixed_width, num hidden, const float *x, const float *mixed,
+                  const float *out, const float *norm, float eps, const float *gate_up, const float *down, float *total,
+                  float *inverse, float *both, float *added) {
+    const num size = block_size(n_rows, width);
+#pragma omp parallel for schedule(static) num_threads(threads_at_most())
+    for (num first = 0; first < n_rows; first += size) {
+        const num rows = first + size < n_rows ? size : n_rows - first;
+        float *normed = scratch(size * (width + 3 * hidden)), *gated = normed + size * width;
+        float *own_both = both ? both + first * 2 * hidden : gated + size * hidden, *own = total + first * width;
+        memcpy(own, x + first * width, (size_t)(rows * width) * sizeof(float));
+        multiply(rows, width, mixed_width, mixed + first * mixed_width, 0, out, 1, 1.0f, own);
+        for (num r = 0; r < rows; r++)
+            inverse[first + r] = norm_row(width, own + r * width, NULL, norm, eps, NULL, normed + r * width);
+        multiply(rows, 2 * hidden, width, normed, 0, gate_up, 1, 0.0f, own_both);
+        for (num r = 0; r < rows; r++) swiglu_row(hidden, own_both + r * 2 * hidden, gated + r * hidden);
+        multiply(rows, width, hidden, gated, 0, down, 1, 0.0f, added + first * width);
+    }
+}
+
+/* Its gradients; dx counts `passed`, the gradient of `total`. */
+void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, const float *dadded, const float *passed,
+                           const float *total, const float *inverse, const float *both, const float *mixed,
+                           const float *out, const float *norm, const float *gate_up, const float *down, float *dx,
+                           float *dmixed, float *dout, float *dnorm, float *dgate_up, float *ddown) {
+    const num size = block_size(n_rows, width), threads = threads_at_most();
+    const num out_size = width * mixed_width, up_size = 2 * hidden * width, down_size = width * hidden;
+    Sums own[MOST_THREADS] = {{NULL, 0}};
+#pragma omp parallel num_threads(threads)
+    {
+        float *own_dout = scratch(out_size + up_size + down_size + width + size * (2 * width + 4 * hidden));
+        float *own_dup = own_dout + out_size, *own_ddown = own_dup + up_size, *own_dnorm = own_ddown + down_size;
+        float *normed = own_dnorm + width, *dnormed = normed + size * width, *gated = dnormed + size * width;
+        float *dgated = gated + size * hidden, *dboth = dgated + size * hidden;
+        Sums *mine = own + own_thread();
+        mine->begin = own_dout;
+        memset(own_dnorm, 0, (size_t)width * sizeof(float));
+#pragma omp for schedule(static)
+        for (num first = 0; first < n_rows; first += size) {
+            const num rows = first + size < n_rows ? size : n_rows - first;
+            const float keep = mine->is_begun ? 1.0f : 0.0f, *d = dadded + first * width;
+            float *own_dx = dx + first * width;
+            multiply(rows, hidden, width, d, 0, down, 0, 0.0f, dgated);
+            for (num r = 0; r < rows; r++)
+                swiglu_row_backward(hidden, dgated + r * hidden, both + (first + r) * 2 * hidden, dboth + r * 2 * hidden,
+                                    gated + r * hidden);
+            multiply(width, hidden, rows, d, 1, gated, 0, keep, own_ddown);
+            multiply(rows, width, 2 * hidden, dboth, 0, gate_up, 0, 0.0f, dnormed);
+            for (num r = 0; r < rows; r++) {
+                const num at = (first + r) * width;
+                norm_row_again(width, total + at, inverse[first + r], norm, dnormed + r * width, passed + at,
+                               normed + r * width, own_dnorm, own_dx + r * width);
+            }
+            multiply(2 * hidden, width, rows, dboth, 1, normed, 0, keep, own_dup);
+            multiply(rows, mixed_width, width, own_dx, 0, out, 0, 0.0f, dmixed + first * mixed_width);
+            multiply(width, mixed_width, rows, own_dx, 1, mixed + first * mixed_width, 0, keep, own_dout);
+            mine->is_begun = 1;
+        }
+        add_up(own, threads, 0, out_size, dout);
+        add_up(own, threads, out_size, up_size, dgate_up);
+        add_up(own, threads, out_size + up_size, down_size, ddown);
+        add_up(own, threads, out_size + up_size + down_size, width, dnorm);
     }
 }
