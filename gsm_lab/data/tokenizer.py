@@ -6,6 +6,7 @@ of its completion are the ids of the whole, with a space between them or without
 """
 
 import hashlib
+import itertools
 import json
 import re
 from array import array
@@ -167,6 +168,10 @@ class Tokenizer:
             for token_id in map(int, ids)
             if token_id not in silent
         )
+
+    def ends(self, ids: Iterable[int]) -> list[int]:
+        """How many characters of `decode(ids)` there are up to the end of each token."""
+        return list(itertools.accumulate(len(self.decode((token_id,))) for token_id in ids))
 
     def save(self, folder: Path | str) -> None:
         """Write the files from which `Tokenizer.load` and transformers' `AutoTokenizer` read the same tokenizer.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from gsm_lab.files import write_json
 from gsm_lab.model import Transformer, sample
 from gsm_lab.seeds import stream_seed
 from gsm_lab.study.recipe import Recipe, Reinforce, Supervised
-from gsm_lab.study.rewarding import Posed, RewardOf
+from gsm_lab.study.rewarding import Posed, reward_of
 from gsm_lab.study.runs import StageFolder, read_json
 from gsm_lab.study.settings import fit_settings_of, jumps_of, reinforce_settings_of, shape_of
 from gsm_lab.study.sources import Curriculum
@@ -166,10 +167,11 @@ def probe(recipe: Recipe, number: int, tokenizer: Tokenizer, source: Curriculum,
         eos_id=tokenizer.eos_id,
         temperature=stage.temperature,
     )
-    reward = RewardOf(tokenizer, stage.composition, recipe.seed, name)
+    reward = replace(reward_of(recipe, number, tokenizer), stage=name)
     asked = [(one, each) for one, group in zip(posed, groups, strict=True) for each in group]
     scored = reward([(one, each.ids, each.finished) for one, each in asked])
     rewards = [one.reward for one in scored]
+    steps = {value for one in scored for _, value in one.steps}
     by_group = [rewards[first : first + samples] for first in range(0, len(rewards), samples)]
     return {
         "problems": PROBED,
@@ -177,6 +179,7 @@ def probe(recipe: Recipe, number: int, tokenizer: Tokenizer, source: Curriculum,
         "mean reward": statistics.fmean(rewards),
         "lowest reward": min(rewards),
         "highest reward": max(rewards),
+        **({"steps differ": len(steps) > 1} if steps else {}),
         "verified share": statistics.fmean(one.verified for one in scored),
         "truncated share": statistics.fmean(not each.finished for _, each in asked),
         "zero-variance share": statistics.fmean(min(group) == max(group) for group in by_group),
@@ -205,7 +208,8 @@ def judge(stage: Reinforce, found: dict[str, Any]) -> None:
             f"{found['longest completion tokens']} tokens): raise max_new_tokens, train the model longer before, so "
             f"that it learns to end, or raise most_truncated."
         )
-    if stage.refuse_constant_reward and probed["lowest reward"] == probed["highest reward"]:
+    is_constant = probed["lowest reward"] == probed["highest reward"] and not probed.get("steps differ")
+    if stage.refuse_constant_reward and is_constant:
         raise TrainingError(
             f"{asked}, every single one was rewarded with {probed['mean reward']:g} "
             f"({_percent(probed['verified share'])} verified): there is nothing to learn from. Choose problems that "

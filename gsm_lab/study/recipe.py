@@ -281,8 +281,11 @@ class Reinforce(Frozen):
     noise: rewards.Noise | None = None
     """How the verifier of the training errs; what is reported as verified is true."""
     normaliser: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
-    credit: Literal["group", "none"] = "group"
-    """What a reward is held against: the mean of its group; or nothing, which is rejection sampling."""
+    credit: Literal["group", "none", "steps"] = "group"
+    """What a reward is held against: the mean of its group; or nothing, which is rejection sampling. "steps" is
+    "group", and each token gets besides what its own step and later ones add to the process accuracy."""
+    step_weight: float = Field(1.0, gt=0)
+    """Of the steps' credit beside the reward's; for the credit "steps" only."""
     divide_by_std: bool = False
     clip_low: float = Field(0.2, gt=0)
     clip_high: float = Field(0.28, gt=0)
@@ -311,6 +314,8 @@ class Reinforce(Frozen):
                     f"the length penalty begins after {term.free} tokens and max_new_tokens is {self.max_new_tokens}: "
                     f"give it a lower `free`, or it never applies."
                 )
+        if self.step_weight != 1.0 and self.credit != "steps":
+            raise ValueError(f'step_weight is {self.step_weight} and credit {self.credit!r}: give credit="steps", too.')
         if self.noise is not None and not {*self.noise.contexts} <= {*self.blend.contexts}:
             raise ValueError(
                 f"the noise is in the contexts {sorted(self.noise.contexts)}, the stage trains on "
@@ -333,9 +338,12 @@ class Reinforce(Frozen):
         """What can change weights: settings of the reward only where they do something, and none of preflight's."""
         of_reward = {"alpha", "reward_terms", "reward_bounds", "noise"}
         of_preflight = {"refuse_constant_reward", "most_truncated"}
-        value = self.model_dump(mode="json", exclude={"name", "moving", "credit", *of_reward, *of_preflight})
+        of_credit = {"credit", "step_weight"}
+        value = self.model_dump(mode="json", exclude={"name", "moving", *of_credit, *of_reward, *of_preflight})
         if self.credit != "group":
             value["credit"] = self.credit
+        if self.credit == "steps":
+            value["step_weight"] = self.step_weight
         if self.moving is not None:
             value["moving"] = asdict(self.moving)
         if rewards.REWARDS[self.reward].uses_alpha:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from gsm_lab.data import Tokenizer
-from gsm_lab.problems import Exercise, Grade, grade, rewards
+from gsm_lab.problems import Exercise, Grade, examine, grade, rewards
 from gsm_lab.study.recipe import Recipe, Reinforce
 from gsm_lab.training import Scored
 
@@ -48,6 +48,8 @@ class RewardOf:
     seed: int
     """With `stage`, names the random streams of a verifier's noise."""
     stage: str
+    step_weight: float = 0.0
+    """Of the rewards of single steps; at 0 there are none, and grading is quicker."""
 
     def __call__(self, completions: Sequence[tuple[object, tuple[int, ...], bool]]) -> list[Scored]:
         groups: dict[int, list[int]] = {}
@@ -69,10 +71,16 @@ class RewardOf:
 
     def _attempted(self, posed: Posed, ids: tuple[int, ...], finished: bool) -> _Attempted:
         text = self.tokenizer.decode(ids)
-        result = grade(posed.exercise, text, finished)
+        if self.step_weight:
+            found = examine(posed.exercise, text, finished)
+            result = found.grade
+            places = rewards.at_tokens(rewards.step_rewards(found), self.tokenizer.ends(ids))
+            steps = tuple((place, self.step_weight * gain) for place, gain in places)
+        else:
+            result, steps = grade(posed.exercise, text, finished), ()
         columns = rollout_columns(posed.exercise, text, result)
         typed = {name: pa.scalar(value, COLUMN_TYPES[name]) for name, value in columns.items()}
-        return _Attempted(posed.exercise, text, len(ids), result, typed)
+        return _Attempted(posed.exercise, text, len(ids), result, typed, steps)
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,7 @@ class _Attempted:
     tokens: int
     grade: Grade
     columns: Mapping[str, Any]
+    steps: tuple[tuple[int, float], ...]
 
     def as_sample(self, index: int, sample: int) -> rewards.Attempt:
         """The attempt of one sample."""
@@ -93,14 +102,16 @@ class _Attempted:
         """With the score of one sample."""
         terms = {f"reward_{name}": value for name, value in score.parts.items()} | {REWARD_COLUMN: score.reward_true}
         typed = {name: pa.scalar(value, pa.float64()) for name, value in terms.items()}
-        return Scored(score.reward, self.grade.verdict.value, self.grade.verified, {**self.columns, **typed})
+        columns = {**self.columns, **typed}
+        return Scored(score.reward, self.grade.verdict.value, self.grade.verified, columns, self.steps)
 
 
 def reward_of(recipe: Recipe, number: int, tokenizer: Tokenizer) -> RewardOf:
     """The reward that stage `number`, one of reinforcement, names."""
     stage = recipe.stages[number]
     assert isinstance(stage, Reinforce)
-    return RewardOf(tokenizer, stage.composition, recipe.seed, f"stage {number}")
+    step_weight = stage.step_weight if stage.credit == "steps" else 0.0
+    return RewardOf(tokenizer, stage.composition, recipe.seed, f"stage {number}", step_weight)
 
 
 def rollout_columns(exercise: Exercise, text: str, result: Grade) -> dict[str, Any]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         kl_penalty,
         kl_values,
         next_token_loss,
+        step_advantages,
         token_entropy,
         token_logprobs,
         token_weights,

@@ -12,7 +12,7 @@ import torch
 
 from gsm_lab.model import Transformer
 from gsm_lab.training.distributed import World
-from gsm_lab.training.losses import group_advantages, token_weights
+from gsm_lab.training.losses import group_advantages, step_advantages, token_weights
 from gsm_lab.training.optimizer import Optimizer
 from gsm_lab.training.policy import (
     Measurements,
@@ -49,18 +49,33 @@ def advantages_of(rollouts: Sequence[Rollout], settings: ReinforceSettings) -> l
     return [float(value) for value in advantages_R]
 
 
+def token_advantages_of(rollouts: Sequence[Rollout], settings: ReinforceSettings) -> list[tuple[float, ...]]:
+    """What the tokens of each rollout get beside its advantage: nothing, or by its steps, see `step_advantages`."""
+    if settings.credit != "steps":
+        return [()] * len(rollouts)
+    return step_advantages(
+        [one.scored.steps for one in rollouts],
+        [len(one.sample.ids) for one in rollouts],
+        [one.group for one in rollouts],
+        divide_by_std=settings.divide_by_std,
+    )
+
+
 def trajectories_of(
     rollouts: Sequence[Rollout], advantages: Sequence[float], settings: ReinforceSettings
 ) -> list[Trajectory]:
     """The rollouts that have a gradient, weighted by denominators of ALL rollouts of the step.
 
-    A rollout with advantage 0 adds 0 to the gradient unless there is a KL: leaving it out is exact, and saves time.
+    A rollout whose tokens all have advantage 0 adds 0 to the gradient unless there is a KL: leaving it out is exact,
+    and saves time.
     """
     weights = token_weights([len(one.sample.ids) for one in rollouts], settings.normaliser, settings.max_new_tokens)
     return [
-        Trajectory(one.prompt.ids, one.sample.ids, one.sample.logprobs, advantage, weight)
-        for one, advantage, weight in zip(rollouts, advantages, weights, strict=True)
-        if advantage != 0.0 or settings.kl_coefficient > 0
+        Trajectory(one.prompt.ids, one.sample.ids, one.sample.logprobs, advantage, weight, further)
+        for one, advantage, weight, further in zip(
+            rollouts, advantages, weights, token_advantages_of(rollouts, settings), strict=True
+        )
+        if advantage != 0.0 or any(further) or settings.kl_coefficient > 0
     ]
 
 

@@ -5,6 +5,8 @@ is a sum over tokens divided by a denominator that the caller took from the WHOL
 micro-batches gives the same gradient, whatever the cut (trl#5619, verl#7200: there it did not).
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -17,8 +19,8 @@ from gsm_lab.model import kernels
 
 Normaliser = Literal["token_mean", "sequence_mean", "constant"]
 NORMALISERS: tuple[Normaliser, ...] = ("token_mean", "sequence_mean", "constant")
-Credit = Literal["group", "none"]
-CREDITS: tuple[Credit, ...] = ("group", "none")
+Credit = Literal["group", "none", "steps"]
+CREDITS: tuple[Credit, ...] = ("group", "none", "steps")
 STD_EPSILON = 1e-6
 """Added to the standard deviation of a group, as verl does (TRL: 1e-4, open-instruct: 1e-8)."""
 
@@ -104,6 +106,46 @@ def group_advantages(rewards_R: Tensor, groups_R: Tensor, *, divide_by_std: bool
         variance_P = zeros_P.index_add(0, members_R, centred_R.square()) / (sizes_P - 1)
         centred_R = centred_R / (variance_P.sqrt() + STD_EPSILON)[members_R]
     return torch.where((low_P == high_P)[members_R], 0.0, centred_R)
+
+
+def step_advantages(
+    steps_R: Sequence[Sequence[tuple[int, float]]],
+    lengths_R: Sequence[int],
+    groups_R: Sequence[int],
+    *,
+    divide_by_std: bool = False,
+) -> list[tuple[float, ...]]:
+    """What the rewards of single steps give each token of each rollout, beside what the whole rollout earns.
+
+    A step is (place of its last token, reward). A step counts for as much as it is better than the mean step of its
+    group, and a token gets what its own step and all later ones count for: what it could still change. Rollouts whose
+    steps all earn the mean of their group get exactly 0. Source: GRPO with process supervision, arXiv:2402.03300,
+    section 4.1.3; by default without its division by the standard deviation, as `group_advantages`.
+
+    Raises:
+        TrainingError: a step outside its rollout, or a reward that is not finite.
+    """
+    members: dict[int, list[float]] = {}
+    for number, (steps, length, group) in enumerate(zip(steps_R, lengths_R, groups_R, strict=True)):
+        if any(not 0 <= place < length or not math.isfinite(reward) for place, reward in steps):
+            raise TrainingError(
+                f"the steps of rollout {number} are {list(steps)[:5]} ...: give places from 0 to {length - 1} and "
+                f"finite rewards."
+            )
+        members.setdefault(group, []).extend(reward for _, reward in steps)
+    means = {group: math.fsum(values) / len(values) for group, values in members.items() if values}
+    scales = dict.fromkeys(means, 1.0)
+    for group, values in members.items() if divide_by_std else ():
+        variance = math.fsum((value - means[group]) ** 2 for value in values) / max(1, len(values) - 1)
+        scales[group] = 1.0 / (math.sqrt(variance) + STD_EPSILON)
+    result = []
+    for steps, length, group in zip(steps_R, lengths_R, groups_R, strict=True):
+        flat = len(set(members[group])) <= 1
+        tokens = [0.0] * length
+        for place, reward in steps:
+            tokens[place] += 0.0 if flat else (reward - means[group]) * scales[group]
+        result.append(tuple(itertools.accumulate(reversed(tokens)))[::-1])
+    return result
 
 
 def clipped_surrogate(

@@ -38,6 +38,8 @@ class Trajectory:
     advantage: float
     weight: float
     """Of each of its tokens, from `token_weights` over the whole step."""
+    token_advantages: tuple[float, ...] = ()
+    """What single tokens have beside `advantage`, one number for each; none where they have nothing."""
 
     @property
     def length(self) -> int:
@@ -159,13 +161,17 @@ def _micro_batch(trees: Sequence[_Tree], share: bool, device: torch.device | str
     def per_token(values: Iterable[float]) -> Tensor:
         return torch.tensor(list(values)).repeat_interleave(lengths).to(device)
 
+    advantages_N = per_token(one.advantage for one in rollouts)
+    if any(one.token_advantages for one in rollouts):
+        further = (one.token_advantages or (0.0,) * len(one.ids) for one in rollouts)
+        advantages_N = advantages_N + torch.tensor([value for values in further for value in values]).to(device)
     return MicroBatch(
         tokens_M=torch.tensor(tokens).to(device),
         texts=texts,
         places_N=torch.tensor(places).to(device),
         ids_N=torch.tensor([token for one in rollouts for token in one.ids]).to(device),
         old_logprobs_N=torch.tensor([value for one in rollouts for value in one.logprobs]).to(device),
-        advantages_N=per_token(one.advantage for one in rollouts),
+        advantages_N=advantages_N,
         weights_N=per_token(one.weight for one in rollouts),
     )
 

@@ -43,7 +43,8 @@ class ReinforceSettings:
     credit: Credit = "group"
     """What a rollout's reward is held against: "group", the mean of its group; "none", nothing. With rewards of 0 and 1
     "none" is rejection sampling: what was accepted is made likelier, as in supervised training, and what was not is
-    left out (RAFT, arXiv:2304.06767; beside GRPO: arXiv:2504.11343)."""
+    left out (RAFT, arXiv:2304.06767; beside GRPO: arXiv:2504.11343). "steps": as "group", and each token gets besides
+    what its own step and later ones earned, see `step_advantages`; the reward has to give `Scored.steps`."""
     divide_by_std: bool = False
     """Whether advantages are divided by their group's standard deviation."""
     normaliser: Normaliser = "token_mean"

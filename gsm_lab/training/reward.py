@@ -27,6 +27,8 @@ class Scored:
     columns: Mapping[str, Any] = field(default_factory=dict)
     """Further values to keep on disk: numbers, strings, bools; None only as a scalar of pyarrow, which has a type. The
     means of numbers under a name that begins with `reward_` or `process_` are logged at every step."""
+    steps: Sequence[tuple[int, float]] = ()
+    """For the credit "steps": the place of each step's last token among the sampled ones, and the step's reward."""
 
 
 Reward = Callable[[Sequence[Completion]], Sequence[Scored]]

@@ -183,6 +183,7 @@ def test_every_field_is_in_one_of_the_two_lists():
         fields |= {f"stages.{number}.{name}" for name in own}
     fields |= {f"stages.0.optimization.{name}" for name in Optimization.model_fields}
     fields |= {"stages.0.blend", "stages.1.blend.contexts", "stages.1.blend.unit"}
+    fields -= {"stages.1.step_weight"}  # it is for the credit "steps" only: below
     assert fields - {*CHANGES_WEIGHTS, *CHANGES_NO_WEIGHTS} == set()
 
 
@@ -191,6 +192,13 @@ def test_distractors_and_mode_change_the_identity_too():
     assert changed(recipe, "task.distractors", (1, 1)).id != recipe.id
     recipe = changed(RECIPE, "task.modulus", None)
     assert changed(recipe, "task.mode", "reverse").id != recipe.id
+
+
+def test_the_weight_of_steps_is_for_their_credit_only():
+    stepped = changed(RECIPE, "stages.1.credit", "steps")
+    assert len({RECIPE.id, stepped.id, changed(stepped, "stages.1.step_weight", 0.5).id}) == 3
+    with pytest.raises(ValidationError, match=r"step_weight is 0\.5 and credit 'group': give credit=\"steps\", too"):
+        changed(RECIPE, "stages.1.step_weight", 0.5)
 
 
 def rewarded(**settings) -> Recipe:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from gsm_lab.problems import rewards
+from gsm_lab.problems import examine, rewards
 from gsm_lab.study.pipeline import prompts_of
 from gsm_lab.study.rewarding import Posed, RewardOf, reward_of
 from gsm_lab.study.sources import source_of, tokenizer_of
@@ -55,6 +55,25 @@ def test_a_stages_reward_is_the_one_that_its_recipe_names(small_recipe, scoring)
     assert [one.reward for one in scored] == [1, 0, 0] * len(prompts)
     assert values(scored, "reward_true") == [1, 0, 0] * len(prompts)
     assert [one.verdict for one in scored] == ["correct", "truncated", "unreadable"] * len(prompts)
+
+
+def test_steps_are_told_where_the_stage_gives_them_credit(small_recipe, scoring):
+    number, tokenizer, prompts = scoring
+    stage = small_recipe.stages[number].model_copy(update={"credit": "steps", "step_weight": 0.5})
+    recipe = small_recipe.model_copy(update={"stages": (*small_recipe.stages[:number], stage)})
+    completions = completions_of(tokenizer, prompts)
+    scored = reward_of(recipe, number, tokenizer)(completions)
+    plain = reward_of(small_recipe, number, tokenizer)(completions)
+    for (posed, ids, _), one, other in zip(completions, scored, plain, strict=True):
+        assert (one.reward, one.verdict, one.columns) == (other.reward, other.verdict, other.columns)
+        assert other.steps == ()
+        accuracy = one.columns["process_accuracy"].as_py()
+        assert sum(reward for _, reward in one.steps) == pytest.approx(0.5 * accuracy)
+        text, marks = tokenizer.decode(ids), examine(posed.exercise, tokenizer.decode(ids)).marks
+        assert len(one.steps) == len(marks)
+        for (place, _), mark in zip(one.steps, marks, strict=True):
+            before = len(tokenizer.decode(ids[:place]))
+            assert before < mark.end <= len(tokenizer.decode(ids[: place + 1])) <= len(text)
 
 
 def test_completions_are_compared_within_their_group_in_whatever_order_they_come(scoring):

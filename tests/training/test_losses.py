@@ -16,6 +16,7 @@ from gsm_lab.training import (
     kl_penalty,
     kl_values,
     next_token_loss,
+    step_advantages,
     token_entropy,
     token_logprobs,
     token_weights,
@@ -101,6 +102,46 @@ def test_temperature_divides_the_logits():
     found = token_logprobs(logits_NV, torch.tensor([1]), temperature=0.5).item()
     assert found == pytest.approx(4.0 - math.log(math.exp(2) + math.exp(4) + math.exp(8)), abs=1e-12)
     assert found != pytest.approx(token_logprobs(logits_NV, torch.tensor([1])).item(), abs=0.1)
+
+
+# --- step_advantages ---------------------------------------------------------------------------------------------
+
+
+def test_a_token_gets_what_its_own_step_and_later_ones_are_better_than_the_mean_step():
+    """Two rollouts of one group, whose steps earn 0.5, 0.1, 0.0 and 0.2: 0.2 in the mean."""
+    found = step_advantages([[(1, 0.5), (3, 0.1)], [(0, 0.0), (2, 0.2)]], [5, 3], [7, 7])
+    assert found[0] == pytest.approx((0.2, 0.2, -0.1, -0.1, 0.0))
+    assert found[1] == pytest.approx((-0.2, 0.0, 0.0))
+
+
+def test_steps_of_other_groups_do_not_count():
+    one, two = [(1, 0.5), (3, 0.1)], [(0, 0.0), (2, 0.2)]
+    alone = step_advantages([one, two], [5, 3], [7, 7])
+    apart = step_advantages([one, [(0, 9.0)], two, [(0, 1.0)]], [5, 1, 3, 1], [7, 8, 7, 8])
+    assert apart[::2] == alone
+    assert step_advantages([one, [(0, 9.0)], two], [5, 1, 3], [7, 7, 7])[::2] != alone  # near miss: in the group
+
+
+def test_steps_that_all_earn_the_same_give_exactly_nothing():
+    assert step_advantages([[(0, 0.1)] * 3, [(1, 0.1)]], [2, 2], [0, 0]) == [(0.0, 0.0), (0.0, 0.0)]
+    assert step_advantages([[], []], [2, 1], [0, 0], divide_by_std=True) == [(0.0, 0.0), (0.0,)]
+    assert step_advantages([], [], []) == []
+
+
+def test_one_step_a_rollout_is_the_advantage_of_its_reward_within_the_group():
+    rewards, groups = [0.3, 0.9, 0.0, 1.0, 0.5], [0, 0, 0, 1, 1]
+    for divide in (False, True):
+        whole = group_advantages(doubles(*rewards), torch.tensor(groups), divide_by_std=divide)
+        found = step_advantages([[(2, one)] for one in rewards], [3] * 5, groups, divide_by_std=divide)
+        for tokens, wanted in zip(found, whole.tolist(), strict=True):
+            assert tokens == pytest.approx([wanted] * 3)
+
+
+@pytest.mark.parametrize("step", [(3, 0.1), (-1, 0.1), (0, math.nan)], ids=str)
+def test_a_step_that_cannot_be_is_refused(step):
+    with pytest.raises(TrainingError, match=r"the steps of rollout 1 .* give places from 0 to 2 and finite rewards"):
+        step_advantages([[], [step]], [3, 3], [0, 0])
+    step_advantages([[], [(2, 0.1)]], [3, 3], [0, 0])  # near miss
 
 
 # --- group_advantages --------------------------------------------------------------------------------------------

@@ -108,6 +108,52 @@ def test_rejection_sampling_makes_what_is_accepted_likelier(tmp_path, tiny_model
     assert np.mean([line["verified_share"] for line in lines[-3:]]) > 0.9
 
 
+def stepped(completions) -> list[Scored]:
+    """The same point, but as that of a step at the first token; the reward says nothing."""
+    return [Scored(0.0, one.verdict, one.verified, steps=((0, one.reward),)) for one in sevens(completions)]
+
+
+def test_credit_of_steps_is_learnt_from(tmp_path, tiny_model):
+    _, lines = run(tiny_model(), tmp_path, stepped, steps=36, group_size=16, save_every=50, credit="steps")
+    assert np.mean([line["verified_share"] for line in lines[-3:]]) > 0.9
+    table = pq.read_table(rollouts_path(tmp_path / "rollouts", 0)).to_pandas()
+    assert [list(places) for places in table["step_places"]] == [[0]] * len(table)
+    assert {float(rewards[0]) for rewards in table["step_rewards"]} == {0.0, 1.0}
+
+
+def test_near_miss_without_that_credit_nothing_is_learnt(tmp_path, tiny_model):
+    _, lines = run(tiny_model(), tmp_path, stepped, steps=3, group_size=16, save_every=50)
+    assert [line["gradient_norm"] for line in lines] == [None] * 3
+
+
+def test_a_step_at_the_end_is_the_reward_of_the_whole(tmp_path, tiny_model):
+    """And at the first token it is not: later tokens could not change it."""
+
+    def ending(completions):
+        scored = zip(completions, sevens(completions), strict=True)
+        return [Scored(0.0, "any", False, steps=((len(ids) - 1, one.reward),)) for (_, ids, _), one in scored]
+
+    found = {}
+    for name, reward, credit in (("whole", sevens, "group"), ("end", ending, "steps"), ("begin", stepped, "steps")):
+        _, lines = run(tiny_model(), tmp_path / name, reward, steps=1, group_size=16, credit=credit)
+        found[name] = lines[0]["gradient_norm"]
+    assert found["end"] == pytest.approx(found["whole"], rel=1e-5)
+    assert abs(found["begin"] - found["whole"]) > 1e-3 * found["whole"]
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 10_000])
+def test_credit_of_steps_does_not_depend_on_micro_batches(tokens, tmp_path, tiny_model):
+    def both(completions):
+        scored = zip(completions, sevens(completions), strict=True)
+        return [dataclasses.replace(one, steps=((0, len(ids) / 3), (len(ids) - 1, 0.5))) for (_, ids, _), one in scored]
+
+    _, lines = run(tiny_model(), tmp_path / "a", both, steps=1, group_size=16, credit="steps")
+    _, again = run(
+        tiny_model(), tmp_path / "b", both, steps=1, group_size=16, credit="steps", micro_batch_tokens=tokens
+    )
+    assert again[0]["gradient_norm"] == pytest.approx(lines[0]["gradient_norm"], rel=1e-5)
+
+
 def test_metrics_say_what_happened(tmp_path, tiny_model):
     _, lines = run(tiny_model(), tmp_path, group_size=16)
     written = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -3,6 +3,7 @@
 from gsm_lab.model.kernels.functions import (
     Heads,
     LayerMemory,
+    Stack,
     add_norm,
     attention,
     choose_tokens,
@@ -11,6 +12,7 @@ from gsm_lab.model.kernels.functions import (
     project,
     suit,
     suit_layers,
+    suit_stack,
     swiglu,
 )
 from gsm_lab.model.kernels.library import available, build, remove
@@ -18,6 +20,7 @@ from gsm_lab.model.kernels.library import available, build, remove
 __all__ = [
     "Heads",
     "LayerMemory",
+    "Stack",
     "add_norm",
     "attention",
     "available",
@@ -29,5 +32,6 @@ __all__ = [
     "remove",
     "suit",
     "suit_layers",
+    "suit_stack",
     "swiglu",
 ]

@@ -17,6 +17,9 @@ from torch import Tensor
 from gsm_lab.errors import TokenError
 from gsm_lab.model.kernels.library import available, library, multiplies
 
+NARROW = 256
+"""Layers of this width are small enough that every thread may read all of their weights."""
+
 
 def suit(tensor: Tensor) -> bool:
     """Whether the kernels are there, and made for such tensors; what `torch.compile` reads is left to it."""
@@ -36,6 +39,11 @@ def suit_layers(tensor: Tensor) -> bool:
     products whose weights are shared out.
     """
     return tensor.dim() == 2 and len(tensor) >= 2 * tensor.shape[1] and suit(tensor) and multiplies()
+
+
+def suit_stack(width: int, rows: int) -> bool:
+    """Whether `Stack` is there and worth it: as for `suit_layers`, but a narrow model always is."""
+    return available() and multiplies() and (width <= NARROW or rows >= 2 * width)
 
 
 class _TextsStruct(ctypes.Structure):
@@ -413,11 +421,47 @@ class LayerMemory:
             slots_R: where each row's own tokens are.
             own_lengths_R: how many there are, this one not counted.
         """
+        struct = self.aimed(groups, slots_R, own_lengths_R)
+        out_RD = qkv_RW.new_empty(len(qkv_RW), self._mixed_width)
+        _call("attention_step", struct, qkv_RW, out_RD)
+        return out_RD
+
+    def aimed(self, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor) -> ctypes.Structure:
+        """What C is told, with these rows; the tensors have to stay."""
         struct = self._struct
         struct.num_groups = len(groups)
         struct.groups, struct.slots, struct.own_lengths = (
             tensor.data_ptr() for tensor in (groups, slots_R, own_lengths_R)
         )
-        out_RD = qkv_RW.new_empty(len(qkv_RW), self._mixed_width)
-        _call("attention_step", struct, qkv_RW, out_RD)
+        return struct
+
+
+class Stack:
+    """All layers for one new token a row, without a gradient: see `suit_stack`.
+
+    Args:
+        weights: of each layer norm, queries-keys-values, their bias, what mixes the heads, norm, gates-ups, downs.
+        memories: of each layer.
+        norm_D: the last norm's weights.
+    """
+
+    def __init__(
+        self, weights: Sequence[Sequence[Tensor]], memories: Sequence[LayerMemory], norm_D: Tensor, eps: float
+    ) -> None:
+        self._weights = [tensor.contiguous() for layer in weights for tensor in layer]
+        self._pointers = (ctypes.c_void_p * len(self._weights))(*[tensor.data_ptr() for tensor in self._weights])
+        self._memories, self._norm_D, self._eps = memories, norm_D.contiguous(), float(eps)
+        _, qkv_WD, _, out_DM, *_, down_DF = self._weights[:7]
+        self._hidden = down_DF.shape[1]
+        self._room = 3 * len(out_DM) + len(qkv_WD) + out_DM.shape[1] + 1
+
+    def step(self, x_RD: Tensor, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor) -> Tensor:
+        """Embedded tokens to hidden states: (R, D) -> (R, D); arguments as in `LayerMemory.attend`."""
+        rows, width = x_RD.shape
+        x_RD = x_RD.contiguous()
+        aimed = [ctypes.addressof(one.aimed(groups, slots_R, own_lengths_R)) for one in self._memories]
+        memories = (ctypes.c_void_p * len(aimed))(*aimed)
+        out_RD, work = torch.empty_like(x_RD), x_RD.new_empty(rows * self._room)
+        sizes = (len(aimed), rows, width, self._hidden)
+        _call("layers_step", *sizes, self._eps, self._pointers, memories, self._norm_D, x_RD, work, out_RD)
         return out_RD

@@ -977,3 +977,27 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
         add_up(own, threads, out_size + up_size + down_size, width, dnorm);
     }
 }
+
+/* ---- one new token a row through all layers --------------------------------------------------------------------- */
+
+/* The weights of a layer, in the order in which they are given. */
+enum { NORM, QKV, QKV_BIAS, OUT, MLP_NORM, GATE_UP, DOWN, NUM_WEIGHTS };
+
+/* x (N, D) through the layers, whose weights and memories are given, and the last norm: out (N, D). `work` has room for
+   N (3 D + W + H K + 1) numbers. */
+void layers_step(num n_layers, num n_rows, num width, num hidden, float eps, const float *const *weights,
+                 const Memory *const *memories, const float *last_norm, const float *x, float *work, float *out) {
+    const Memory *first = memories[0];
+    const num mixed_width = first->heads * first->width, projected = mixed_width + 2 * first->kv_heads * first->width;
+    float *total = work, *later = total + n_rows * width, *added = later + n_rows * width;
+    float *qkv = added + n_rows * width, *mixed = qkv + n_rows * projected, *inverse = mixed + n_rows * mixed_width;
+    for (num layer = 0; layer < n_layers; layer++) {
+        const float *const *of = weights + layer * NUM_WEIGHTS;
+        project_forward(n_rows, width, projected, layer ? later : x, layer ? added : NULL, of[NORM], eps, of[QKV],
+                        of[QKV_BIAS], total, inverse, qkv);
+        attention_step(memories[layer], qkv, mixed);
+        feed_forward(n_rows, width, mixed_width, hidden, layer ? total : x, mixed, of[OUT], of[MLP_NORM], eps,
+                     of[GATE_UP], of[DOWN], later, inverse, NULL, added);
+    }
+    add_norm_forward(n_rows, width, later, added, last_norm, eps, total, out, inverse);
+}

@@ -23,7 +23,7 @@ from gsm_lab.problems.rewards.of_grade import (
     strict,
     well_formed,
 )
-from gsm_lab.problems.rewards.of_steps import shaped_steps, shaping, spread, step_rewards
+from gsm_lab.problems.rewards.of_steps import at_tokens, shaped_steps, shaping, spread, step_rewards
 from gsm_lab.problems.rewards.of_text import group_length, language_consistency, linear_length
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "Reward",
     "Score",
     "Term",
+    "at_tokens",
     "corrected",
     "gated",
     "group_length",

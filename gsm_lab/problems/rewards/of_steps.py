@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from gsm_lab.errors import DataError, RecipeError
 from gsm_lab.problems.verdicts import Examination
 
+_BEHIND = "the {tokens} tokens end at character {whole}, before a reward: give the tokens of the same text."
 StepReward = tuple[int, float]
 """The character after the step's last one, and the step's reward."""
 
@@ -64,16 +65,25 @@ def spread(steps: Sequence[StepReward], token_ends: Sequence[int], last: float =
     Raises:
         DataError: the ends are not in order, or a reward lies behind them.
     """
-    if any(later < earlier for earlier, later in itertools.pairwise(token_ends)):
-        raise DataError("the ends of the tokens go back: give the number of characters up to each token's end.")
-    if (not token_ends and last) or any(end > (token_ends[-1] if token_ends else 0) for end, _ in steps):
-        raise DataError(
-            f"the {len(token_ends)} tokens end at character {token_ends[-1] if token_ends else 0}, before a reward: "
-            f"give the tokens of the same text."
-        )
     rewards = [0.0] * len(token_ends)
-    for end, reward in steps:
-        rewards[bisect_left(token_ends, end)] += reward
+    for place, reward in at_tokens(steps, token_ends):
+        rewards[place] += reward
     if rewards:
         rewards[-1] += last
+    elif last:
+        raise DataError(_BEHIND.format(tokens=0, whole=0))
     return rewards
+
+
+def at_tokens(steps: Sequence[StepReward], token_ends: Sequence[int]) -> list[tuple[int, float]]:
+    """For every step the place of the token that has its last character, and its reward; arguments as in `spread`.
+
+    Raises:
+        DataError: the ends are not in order, or a reward lies behind them.
+    """
+    if any(later < earlier for earlier, later in itertools.pairwise(token_ends)):
+        raise DataError("the ends of the tokens go back: give the number of characters up to each token's end.")
+    whole = token_ends[-1] if token_ends else 0
+    if any(end > whole for end, _ in steps) or (steps and not token_ends):
+        raise DataError(_BEHIND.format(tokens=len(token_ends), whole=whole))
+    return [(bisect_left(token_ends, end), reward) for end, reward in steps]
