@@ -3,7 +3,7 @@
 Parameters carry their Hugging Face names, so the checkpoint needs no translation. One function, `run_layers`, serves
 training, prefill and decoding: they differ only in the functions that attend. Float32 in, float32 out; under autocast
 the rotation, the norms and the head stay in float32. On a CPU in float32 the compiled `kernels` do what stands between
-the matrix products, and no padding is computed; everywhere else PyTorch's own operations do.
+the matrix products, or half a layer in one go, and no padding is computed; everywhere else PyTorch's own operations do.
 
 Shapes: B rows, T tokens, N tokens of all texts laid end to end, D width, V vocabulary, H query heads, J key-value
 heads, K head width, W = (H + 2 J) K, F hidden width of the feed-forward network. Sources: Qwen2, arXiv:2407.10671;

@@ -1,8 +1,9 @@
 """A curriculum that stays at the edge while it moves: what past groups of rollouts gave decides the ops to come.
 
 A group of completions of one problem is solved (all verified), unsolved (none), or mixed. Only mixed groups have a
-gradient, and they are what is found at the edge; so an op is asked as often as its groups have lately been mixed. A
-share of the prompts goes to all ops alike, so that an op which comes within reach is noticed; shares change slowly.
+gradient (credit for single steps apart), and they are what is found at the edge; so an op is asked as often as its
+groups have lately been mixed. A share of the prompts goes to all ops alike, so that an op which comes within reach is
+noticed; shares change slowly.
 
 The state is a function of the groups of the steps before and of nothing else, ready for JSON: saved with the training
 state it goes on exactly, and `history` computes it again from the rollouts that every run keeps. Needs no torch.

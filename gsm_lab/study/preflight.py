@@ -25,6 +25,7 @@ from gsm_lab.study.rewarding import Posed, reward_of
 from gsm_lab.study.runs import StageFolder, read_json
 from gsm_lab.study.settings import fit_settings_of, jumps_of, reinforce_settings_of, shape_of
 from gsm_lab.study.sources import Curriculum
+from gsm_lab.training import Scored
 
 LOOKED_AT = 200
 """Problems of each phase whose lengths are looked at."""
@@ -171,7 +172,6 @@ def probe(recipe: Recipe, number: int, tokenizer: Tokenizer, source: Curriculum,
     asked = [(one, each) for one, group in zip(posed, groups, strict=True) for each in group]
     scored = reward([(one, each.ids, each.finished) for one, each in asked])
     rewards = [one.reward for one in scored]
-    steps = {value for one in scored for _, value in one.steps}
     by_group = [rewards[first : first + samples] for first in range(0, len(rewards), samples)]
     return {
         "problems": PROBED,
@@ -179,12 +179,18 @@ def probe(recipe: Recipe, number: int, tokenizer: Tokenizer, source: Curriculum,
         "mean reward": statistics.fmean(rewards),
         "lowest reward": min(rewards),
         "highest reward": max(rewards),
-        **({"steps differ": len(steps) > 1} if steps else {}),
+        **({"steps differ": _steps_differ(scored, samples)} if stage.credit == "steps" else {}),
         "verified share": statistics.fmean(one.verified for one in scored),
         "truncated share": statistics.fmean(not each.finished for _, each in asked),
         "zero-variance share": statistics.fmean(min(group) == max(group) for group in by_group),
         "mean completion tokens": statistics.fmean(len(each.ids) for _, each in asked),
     }
+
+
+def _steps_differ(scored: Sequence[Scored], samples: int) -> bool:
+    """Whether the steps of any problem's completions earn different rewards, so that they give credit."""
+    groups = (scored[first : first + samples] for first in range(0, len(scored), samples))
+    return any(len({reward for one in group for _, reward in one.steps or ()}) > 1 for group in groups)
 
 
 def _uniforms(seed: int, name: str, posed: Posed, samples: int, length: int) -> np.ndarray[Any, np.dtype[np.float64]]:

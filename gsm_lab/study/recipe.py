@@ -283,8 +283,9 @@ class Reinforce(Frozen):
     normaliser: Literal["token_mean", "sequence_mean", "constant"] = "token_mean"
     credit: Literal["group", "none", "steps"] = "group"
     """What a reward is held against: the mean of its group; or nothing, which is rejection sampling. "steps" is
-    "group", and each token gets besides what its own step and later ones add to the process accuracy."""
-    step_weight: float = Field(1.0, gt=0)
+    "group", and each token gets besides what its own step and later ones add to the process accuracy, less the mean
+    step of the group; these steps are judged without the reward's noise and bounds."""
+    step_weight: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Of the steps' credit beside the reward's; for the credit "steps" only."""
     divide_by_std: bool = False
     clip_low: float = Field(0.2, gt=0)
@@ -316,6 +317,8 @@ class Reinforce(Frozen):
                 )
         if self.step_weight != 1.0 and self.credit != "steps":
             raise ValueError(f'step_weight is {self.step_weight} and credit {self.credit!r}: give credit="steps", too.')
+        if self.step_weight != 1.0 and self.divide_by_std:
+            raise ValueError(f"step_weight is {self.step_weight}, and divide_by_std undoes it: leave one of them out.")
         if self.noise is not None and not {*self.noise.contexts} <= {*self.blend.contexts}:
             raise ValueError(
                 f"the noise is in the contexts {sorted(self.noise.contexts)}, the stage trains on "

@@ -48,8 +48,8 @@ class RewardOf:
     seed: int
     """With `stage`, names the random streams of a verifier's noise."""
     stage: str
-    step_weight: float = 0.0
-    """Of the rewards of single steps; at 0 there are none, and grading is quicker."""
+    step_weight: float | None = None
+    """Of the rewards of single steps; None where no step gets any, and grading is quicker."""
 
     def __call__(self, completions: Sequence[tuple[object, tuple[int, ...], bool]]) -> list[Scored]:
         groups: dict[int, list[int]] = {}
@@ -71,13 +71,12 @@ class RewardOf:
 
     def _attempted(self, posed: Posed, ids: tuple[int, ...], finished: bool) -> _Attempted:
         text = self.tokenizer.decode(ids)
-        if self.step_weight:
-            found = examine(posed.exercise, text, finished)
-            result = found.grade
-            places = rewards.at_tokens(rewards.step_rewards(found), self.tokenizer.ends(ids))
-            steps = tuple((place, self.step_weight * gain) for place, gain in places)
-        else:
-            result, steps = grade(posed.exercise, text, finished), ()
+        result, steps = grade(posed.exercise, text, finished), None
+        if self.step_weight is not None:
+            found = rewards.computed_steps(examine(posed.exercise, text, finished))
+            places = rewards.at_tokens(found, self.tokenizer.ends(ids))
+            last = len(ids) - 1  # the token behind a step ends it: another one there might go on with its number
+            steps = tuple((min(place + 1, last), self.step_weight * gain) for place, gain in places)
         columns = rollout_columns(posed.exercise, text, result)
         typed = {name: pa.scalar(value, COLUMN_TYPES[name]) for name, value in columns.items()}
         return _Attempted(posed.exercise, text, len(ids), result, typed, steps)
@@ -92,7 +91,7 @@ class _Attempted:
     tokens: int
     grade: Grade
     columns: Mapping[str, Any]
-    steps: tuple[tuple[int, float], ...]
+    steps: tuple[tuple[int, float], ...] | None
 
     def as_sample(self, index: int, sample: int) -> rewards.Attempt:
         """The attempt of one sample."""
@@ -110,7 +109,7 @@ def reward_of(recipe: Recipe, number: int, tokenizer: Tokenizer) -> RewardOf:
     """The reward that stage `number`, one of reinforcement, names."""
     stage = recipe.stages[number]
     assert isinstance(stage, Reinforce)
-    step_weight = stage.step_weight if stage.credit == "steps" else 0.0
+    step_weight = stage.step_weight if stage.credit == "steps" else None
     return RewardOf(tokenizer, stage.composition, recipe.seed, f"stage {number}", step_weight)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gsm_lab.errors import TrainingError
 from gsm_lab.model import Transformer
 from gsm_lab.training.distributed import World
 from gsm_lab.training.losses import group_advantages, step_advantages, token_weights
@@ -50,11 +51,19 @@ def advantages_of(rollouts: Sequence[Rollout], settings: ReinforceSettings) -> l
 
 
 def token_advantages_of(rollouts: Sequence[Rollout], settings: ReinforceSettings) -> list[tuple[float, ...]]:
-    """What the tokens of each rollout get beside its advantage: nothing, or by its steps, see `step_advantages`."""
+    """What the tokens of each rollout get beside its advantage: nothing, or by its steps, see `step_advantages`.
+
+    Raises:
+        TrainingError: the credit is that of steps, and the reward tells none.
+    """
     if settings.credit != "steps":
         return [()] * len(rollouts)
+    if any(one.scored.steps is None for one in rollouts):
+        raise TrainingError(
+            'credit is "steps" and the reward gives none: fill `Scored.steps`, or choose another credit.'
+        )
     return step_advantages(
-        [one.scored.steps for one in rollouts],
+        [one.scored.steps or () for one in rollouts],
         [len(one.sample.ids) for one in rollouts],
         [one.group for one in rollouts],
         divide_by_std=settings.divide_by_std,
@@ -62,7 +71,10 @@ def token_advantages_of(rollouts: Sequence[Rollout], settings: ReinforceSettings
 
 
 def trajectories_of(
-    rollouts: Sequence[Rollout], advantages: Sequence[float], settings: ReinforceSettings
+    rollouts: Sequence[Rollout],
+    advantages: Sequence[float],
+    token_advantages: Sequence[tuple[float, ...]],
+    settings: ReinforceSettings,
 ) -> list[Trajectory]:
     """The rollouts that have a gradient, weighted by denominators of ALL rollouts of the step.
 
@@ -72,9 +84,7 @@ def trajectories_of(
     weights = token_weights([len(one.sample.ids) for one in rollouts], settings.normaliser, settings.max_new_tokens)
     return [
         Trajectory(one.prompt.ids, one.sample.ids, one.sample.logprobs, advantage, weight, further)
-        for one, advantage, weight, further in zip(
-            rollouts, advantages, weights, token_advantages_of(rollouts, settings), strict=True
-        )
+        for one, advantage, weight, further in zip(rollouts, advantages, weights, token_advantages, strict=True)
         if advantage != 0.0 or any(further) or settings.kl_coefficient > 0
     ]
 

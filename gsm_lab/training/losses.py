@@ -118,20 +118,14 @@ def step_advantages(
     """What the rewards of single steps give each token of each rollout, beside what the whole rollout earns.
 
     A step is (place of its last token, reward). A step counts for as much as it is better than the mean step of its
-    group, and a token gets what its own step and all later ones count for: what it could still change. Rollouts whose
-    steps all earn the mean of their group get exactly 0. Source: GRPO with process supervision, arXiv:2402.03300,
+    group, and a token gets what its own step and all later ones count for: what it could still change. In a group whose
+    steps all earn the same, tokens get exactly 0. Source: GRPO with process supervision, arXiv:2402.03300,
     section 4.1.3; by default without its division by the standard deviation, as `group_advantages`.
 
-    Raises:
-        TrainingError: a step outside its rollout, or a reward that is not finite.
+    Places are from 0 to the rollout's length - 1, and rewards finite.
     """
     members: dict[int, list[float]] = {}
-    for number, (steps, length, group) in enumerate(zip(steps_R, lengths_R, groups_R, strict=True)):
-        if any(not 0 <= place < length or not math.isfinite(reward) for place, reward in steps):
-            raise TrainingError(
-                f"the steps of rollout {number} are {list(steps)[:5]} ...: give places from 0 to {length - 1} and "
-                f"finite rewards."
-            )
+    for steps, group in zip(steps_R, groups_R, strict=True):
         members.setdefault(group, []).extend(reward for _, reward in steps)
     means = {group: math.fsum(values) / len(values) for group, values in members.items() if values}
     scales = dict.fromkeys(means, 1.0)

@@ -16,7 +16,8 @@ Of all the step's rollouts:
 - `verdict_shares`: rollouts of each verdict: right by luck, wrong, unreadable, truncated ... An outcome that is not
   there had none.
 - `truncated_share`: rollouts without an end token.
-- `zero_variance_share`: groups whose rewards agree, so that nothing is learnt from them.
+- `zero_variance_share`: groups whose rewards agree (with credit for steps: those of their steps, too), so that nothing
+  is learnt from them.
 - `zero_variance_outcomes`: the same, split into groups that are `all_solved` (too easy), `none_solved` (too hard) and
   `some_solved` (a reward that does not see the difference).
 - `length_mean`, `length_max`: sampled tokens of a rollout, the end token among them; and `length_verified_mean`,
@@ -29,7 +30,8 @@ Of the rollouts with a gradient, at the first update, when the policy is still t
 - `mismatch`: largest |ratio - 1| of a token, the ratio being its probability in training over that in sampling. It
   should be rounding: below 1e-5 in float32 when the model itself samples.
 - `kl`: mean over tokens of the KL to the reference, in nats; null without one.
-- `loss`: what is minimised; near 0 on policy, where the ratio is 1 and advantages sum to 0: look at the reward.
+- `loss`: what is minimised; near 0 on policy, where the ratio is 1 and the advantages of a group sum to 0 (not those of
+  steps): look at the reward.
 
 At the last update, which differs when there are several a step:
 
@@ -65,7 +67,7 @@ AVERAGED = ("reward_", "process_")
 
 
 def rollout_figures(rollouts: Sequence[Rollout], advantages: Sequence[float]) -> dict[str, Any]:
-    """The figures of what was sampled, of one rollout or more."""
+    """The figures of what was sampled, of one rollout or more; of advantages only counts which are 0."""
     count = len(rollouts)
     rewards = [one.scored.reward for one in rollouts]
     lengths = [len(one.sample.ids) for one in rollouts]

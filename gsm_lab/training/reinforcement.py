@@ -3,7 +3,7 @@
 The algorithm is GRPO (arXiv:2402.03300) with today's defaults: advantages centred and not divided, the loss a mean
 over tokens, no KL, one on-policy update a step. Layers work in float32, in sampling and training alike: else the two
 give a token different probabilities. `reinforce` knows no problems: prompts are ids, and the reward is a function. A
-loss near 0 is expected on policy (the ratio is 1 and advantages sum to 0): look at the reward.
+loss near 0 is expected on policy (the ratio is 1 and advantages of groups sum to 0): look at the reward.
 
 With several ranks, each samples and grades its share of the prompts, is told of all rollouts, and computes its share
 of the gradient; weights stay equal on all of them, and rank 0 writes the files.
@@ -20,7 +20,7 @@ from gsm_lab.errors import TrainingError
 from gsm_lab.model import Transformer
 from gsm_lab.training.collect import Clock, Collector
 from gsm_lab.training.distributed import World
-from gsm_lab.training.learner import Learner, advantages_of, trajectories_of
+from gsm_lab.training.learner import Learner, advantages_of, token_advantages_of, trajectories_of
 from gsm_lab.training.optimizer import Optimizer
 from gsm_lab.training.policy import Trajectory
 from gsm_lab.training.reinforce_metrics import rollout_figures, update_figures
@@ -156,19 +156,19 @@ def _one_step(
     _check_room(prompts, learner.model, settings, step)
     clock.lap("prompts")
     rollouts = collector.rollouts(learner.model, prompts, step, clock)
-    advantages = advantages_of(rollouts, settings)
+    advantages, token_advantages = advantages_of(rollouts, settings), token_advantages_of(rollouts, settings)
     if learner.world.is_first:
         write_rollouts(rollouts_path(folder / "rollouts", step), step, rollouts, advantages)
     clock.lap("write")
     scale = learning_rate_scale(settings.schedule, step, settings.steps)
-    trajectories = trajectories_of(rollouts, advantages, settings)
+    trajectories = trajectories_of(rollouts, advantages, token_advantages, settings)
     update = learner.update(trajectories, scale)
     clock.lap("train")
     _count(progress, prompts, rollouts, trajectories, settings.updates_per_rollout)
     sums = dataclasses.asdict(progress)
     return {
         "step": step,
-        **rollout_figures(rollouts, advantages),
+        **rollout_figures(rollouts, [one or any(own) for one, own in zip(advantages, token_advantages, strict=True)]),
         **update_figures(update, has_reference=settings.kl_coefficient > 0),
         "learning_rate": settings.optimizer.learning_rate * scale,
         **{name: sums[name] for name in _SUMS},

@@ -27,8 +27,8 @@ class Scored:
     columns: Mapping[str, Any] = field(default_factory=dict)
     """Further values to keep on disk: numbers, strings, bools; None only as a scalar of pyarrow, which has a type. The
     means of numbers under a name that begins with `reward_` or `process_` are logged at every step."""
-    steps: Sequence[tuple[int, float]] = ()
-    """For the credit "steps": the place of each step's last token among the sampled ones, and the step's reward."""
+    steps: Sequence[tuple[int, float]] | None = None
+    """For the credit "steps": the place of the token that ends each step, among the sampled ones, and its reward."""
 
 
 Reward = Callable[[Sequence[Completion]], Sequence[Scored]]
@@ -43,7 +43,7 @@ def check_scores(key: str, completions: Sequence[Completion], scores: Sequence[S
     """Check the scores of the completions of the prompt named `key`.
 
     Raises:
-        TrainingError: the reward gave another number of scores, or one that is no finite number.
+        TrainingError: the reward gave another number of scores, one that is no finite number, or a step outside.
     """
     if len(scores) != len(completions):
         raise TrainingError(
@@ -51,6 +51,13 @@ def check_scores(key: str, completions: Sequence[Completion], scores: Sequence[S
             f"give one for each, in their order."
         )
     for number, scored in enumerate(scores):
+        length = len(completions[number][1])
+        for place, reward in scored.steps or ():
+            if not (0 <= place < length and _is_finite(reward)):
+                raise TrainingError(
+                    f"the reward gave a step of sample {number} of prompt {key!r} {reward!r} at token {place!r}: "
+                    f"give finite numbers, at places from 0 to {length - 1}."
+                )
         if not _is_finite(scored.reward):
             raise TrainingError(
                 f"the reward of sample {number} of prompt {key!r} is {scored.reward!r}: "

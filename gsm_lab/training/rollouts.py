@@ -171,8 +171,8 @@ def write_rollouts(path: Path, step: int, rollouts: Sequence[Rollout], advantage
         "verified": pa.array([one.scored.verified for one in rollouts], pa.bool_()),
         "finished": pa.array([one.sample.finished for one in rollouts], pa.bool_()),
     }
-    if any(one.scored.steps for one in rollouts):
-        steps = [one.scored.steps for one in rollouts]
+    if any(one.scored.steps is not None for one in rollouts):
+        steps = [one.scored.steps or () for one in rollouts]
         columns["step_places"] = pa.array([[place for place, _ in own] for own in steps], pa.list_(pa.int32()))
         columns["step_rewards"] = pa.array([[reward for _, reward in own] for own in steps], pa.list_(pa.float64()))
     further = list(dict.fromkeys(name for one in rollouts for name in one.scored.columns))

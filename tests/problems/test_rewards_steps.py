@@ -7,7 +7,7 @@ import pytest
 
 from gsm_lab.errors import DataError, RecipeError
 from gsm_lab.problems import Examination, Grade, Mark, Verdict, examine, mutate
-from gsm_lab.problems.rewards import shaped_steps, shaping, spread, step_rewards
+from gsm_lab.problems.rewards import computed_steps, shaped_steps, shaping, spread, step_rewards
 
 
 def examined(*gains: float) -> Examination:
@@ -40,6 +40,19 @@ def test_the_rewards_of_real_steps_add_up_to_the_process_accuracy(exercises):
             assert all(0 < end <= len(text) for end, _ in steps)
             partly += 0 < found.grade.process_accuracy < 1
     assert partly > 20
+
+
+def test_only_what_computes_a_quantity_and_stands_is_a_step_to_learn_from(exercises):
+    for number, (exercise, _) in enumerate(exercises[:200]):
+        slipped = mutate(exercise, "wrong_value", random.Random(number))
+        for text in (exercise.completion, slipped or exercise.completion):
+            found = examine(exercise, text)
+            steps = computed_steps(found)
+            assert sum(reward for _, reward in steps) == pytest.approx(found.grade.process_accuracy)
+            assert set(steps) <= set(step_rewards(found))
+        if exercise.style.form != "answer_only":
+            gold = computed_steps(examine(exercise, exercise.completion))
+            assert {round(reward, 9) for _, reward in gold} == {round(1 / len(exercise.needed_names), 9)}
 
 
 # ------------------------------------------------------------------------------------ tokens

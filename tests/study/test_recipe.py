@@ -199,6 +199,10 @@ def test_the_weight_of_steps_is_for_their_credit_only():
     assert len({RECIPE.id, stepped.id, changed(stepped, "stages.1.step_weight", 0.5).id}) == 3
     with pytest.raises(ValidationError, match=r"step_weight is 0\.5 and credit 'group': give credit=\"steps\", too"):
         changed(RECIPE, "stages.1.step_weight", 0.5)
+    with pytest.raises(ValidationError, match=r"step_weight is 0\.5, and divide_by_std undoes it"):
+        changed(changed(stepped, "stages.1.step_weight", 0.5), "stages.1.divide_by_std", True)
+    with pytest.raises(ValidationError, match="finite"):
+        changed(stepped, "stages.1.step_weight", float("inf"))
 
 
 def rewarded(**settings) -> Recipe:

@@ -121,6 +121,34 @@ def test_credit_of_steps_is_learnt_from(tmp_path, tiny_model):
     assert {float(rewards[0]) for rewards in table["step_rewards"]} == {0.0, 1.0}
 
 
+@pytest.mark.parametrize("step", [(3, 0.1), (-1, 0.1), (0, math.nan), (0, "much")], ids=str)
+def test_a_step_that_cannot_be_is_refused(step, tmp_path, tiny_model):
+    def wrong(completions):
+        return [Scored(0.0, "any", False, steps=(step,)) for _ in completions]
+
+    with pytest.raises(
+        TrainingError, match=r"the reward gave a step of sample 0 .* give finite numbers, at places"
+    ):
+        run(tiny_model(), tmp_path, wrong, steps=1, credit="steps")
+    assert not list(tmp_path.glob("rollouts/*"))
+
+
+def test_a_reward_that_tells_no_steps_is_refused_where_they_get_credit(tmp_path, tiny_model):
+    with pytest.raises(TrainingError, match=r'credit is "steps" and the reward gives none: fill .Scored'):
+        run(tiny_model(), tmp_path, sevens, steps=1, credit="steps")
+
+
+def test_groups_whose_steps_agree_have_no_variance(tmp_path, tiny_model):
+    def agreeing(completions):
+        return [Scored(0.0, "any", False, steps=((0, 0.5),)) for _ in completions]
+
+    _, lines = run(tiny_model(), tmp_path / "a", agreeing, steps=1, credit="steps")
+    assert (lines[0]["zero_variance_share"], lines[0]["trained_tokens"]) == (1.0, 0)
+    _, lines = run(tiny_model(), tmp_path / "b", stepped, steps=1, group_size=16, credit="steps")
+    assert lines[0]["zero_variance_share"] < 1  # near miss: the rewards agree, the steps do not
+    assert lines[0]["trained_tokens"] > 0
+
+
 def test_near_miss_without_that_credit_nothing_is_learnt(tmp_path, tiny_model):
     _, lines = run(tiny_model(), tmp_path, stepped, steps=3, group_size=16, save_every=50)
     assert [line["gradient_norm"] for line in lines] == [None] * 3

@@ -35,10 +35,12 @@ def suit(tensor: Tensor) -> bool:
 def suit_layers(tensor: Tensor) -> bool:
     """Whether `project` and `feed_forward` may be used for these rows, too, and are worth it.
 
-    Every thread reads all weights for the rows that it has; with few rows and many weights that takes longer than
-    products whose weights are shared out.
+    Every thread reads all weights for the rows that it has, and adds up gradients of all of them; with few rows and
+    many weights that takes longer than products whose weights are shared out.
     """
-    return tensor.dim() == 2 and len(tensor) >= 2 * tensor.shape[1] and suit(tensor) and multiplies()
+    if tensor.dim() != 2 or len(tensor) < max(2, torch.get_num_threads()) * tensor.shape[1]:
+        return False
+    return suit(tensor) and multiplies()
 
 
 def suit_stack(width: int, rows: int) -> bool:
@@ -226,11 +228,12 @@ class _FeedForward(torch.autograd.Function):
         gate_up_FD: Tensor,
         down_DF: Tensor,
         eps: float,
+        goes_back: bool,
     ) -> tuple[Tensor, Tensor]:
         rows, width = x_ND.shape
         hidden = down_DF.shape[1]
         total_ND, added_ND, inverse_N = torch.empty_like(x_ND), torch.empty_like(x_ND), x_ND.new_empty(rows)
-        both_NF = x_ND.new_empty(rows, 2 * hidden) if any(ctx.needs_input_grad) else None
+        both_NF = x_ND.new_empty(rows, 2 * hidden) if goes_back else None
         sizes = (rows, width, mixed_NM.shape[1], hidden)
         weights = (out_DM, norm_D, eps, gate_up_FD, down_DF)
         _call("feed_forward", *sizes, x_ND, mixed_NM, *weights, total_ND, inverse_N, both_NF, added_ND)
@@ -245,7 +248,7 @@ class _FeedForward(torch.autograd.Function):
         made = [torch.empty_like(like) for like in (total_ND, mixed_NM, out_DM, norm_D, gate_up_FD, down_DF)]
         sizes = (*total_ND.shape, mixed_NM.shape[1], down_DF.shape[1])
         _call("feed_forward_backward", *sizes, dadded_ND.contiguous(), passed_ND.contiguous(), *saved, *made)
-        return *made, None
+        return *made, None, None
 
 
 class _Attention(torch.autograd.Function):
@@ -324,7 +327,8 @@ def feed_forward(
 ) -> tuple[Tensor, Tensor]:
     """x plus what attention mixed times `out`, and the feed-forward network of that, not added: (N, D) and (N, D)."""
     arrays = [one.contiguous() for one in (x_ND, mixed_NM, out_DM, norm_D, gate_up_FD, down_DF)]
-    return _FeedForward.apply(*arrays, float(eps))  # type: ignore[no-any-return, no-untyped-call]
+    goes_back = torch.is_grad_enabled() and any(one.requires_grad for one in arrays)
+    return _FeedForward.apply(*arrays, float(eps), goes_back)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def attention(qkv_NW: Tensor, heads: Heads) -> Tensor:

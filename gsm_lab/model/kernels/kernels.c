@@ -1,7 +1,8 @@
-/* The busiest parts of the transformer on a CPU, in float32: what stands between its matrix products.
+/* The busiest parts of the transformer on a CPU, in float32: what stands between its matrix products, and whole layers.
 
-   Every sum is taken by one thread in one order, so the number of threads changes no bit but in the gradients of weights,
-   to which each thread adds its own rows. Matrix products with weights are those of the library that PyTorch was built
+   Every sum here is taken by one thread in one order, so the number of threads changes no bit; but products with weights
+   are by blocks of rows whose size follows that number, and each thread adds its own rows to their gradients: there it
+   changes the rounding. Matrix products with weights are those of the library that PyTorch was built
    with; the products of attention are here, because they are many and small, and because a prompt that several
    completions share is then read once.
 
@@ -775,8 +776,8 @@ void remember_prompts(const Memory *memory, num num_prompts, const num *rooms, c
    take one after another over all rows. The products are those of the library that PyTorch was built with; each thread
    multiplies its own blocks. */
 
-typedef void (*Sgemm)(const char *, const char *, const int *, const int *, const int *, const float *, const float *,
-                      const int *, const float *, const int *, const float *, float *, const int *);
+typedef void (*Sgemm)(const char *, const char *, const num *, const num *, const num *, const float *, const float *,
+                      const num *, const float *, const num *, const float *, float *, const num *);
 static Sgemm sgemm = NULL;
 
 enum { MOST_THREADS = 256 };
@@ -784,14 +785,14 @@ enum { MOST_THREADS = 256 };
 /* c (m, n) = a (m, k) b (k, n) + keep c, all dense and row by row; an array that is `across` holds its transpose. */
 static void multiply(num m, num n, num k, const float *a, int a_across, const float *b, int b_across, float keep,
                      float *c) {
-    const int rows = (int)m, columns = (int)n, depth = (int)k;
-    const int a_stride = a_across ? rows : depth, b_stride = b_across ? depth : columns;
+    const num rows = m, columns = n, depth = k; /* read as 32 bits or as 64: the lower ones come first */
+    const num a_stride = a_across ? rows : depth, b_stride = b_across ? depth : columns;
     const float one = 1.0f; /* Fortran lays arrays column by column: what it multiplies is the transposed equation */
     sgemm(b_across ? "T" : "N", a_across ? "T" : "N", &columns, &rows, &depth, &one, b, &b_stride, a, &a_stride, &keep,
           c, &columns);
 }
 
-/* Take the library's product, a Fortran `sgemm` with indices of 32 bits; 1 if it multiplies as expected, else 0. */
+/* Take the library's product, a Fortran `sgemm`; 1 if it multiplies as expected, else 0. */
 int use_sgemm(void *found) {
     const float a[] = {1, 2, 3, 4, 5, 6}, b[] = {1, 0, 2, 1, 0, 3}, straight[] = {5, 11, 14, 23};
     float c[] = {1, 1, 1, 1}, again[] = {0, 0, 0, 0};

@@ -23,7 +23,7 @@ from gsm_lab.problems.rewards.of_grade import (
     strict,
     well_formed,
 )
-from gsm_lab.problems.rewards.of_steps import at_tokens, shaped_steps, shaping, spread, step_rewards
+from gsm_lab.problems.rewards.of_steps import at_tokens, computed_steps, shaped_steps, shaping, spread, step_rewards
 from gsm_lab.problems.rewards.of_text import group_length, language_consistency, linear_length
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Score",
     "Term",
     "at_tokens",
+    "computed_steps",
     "corrected",
     "gated",
     "group_length",

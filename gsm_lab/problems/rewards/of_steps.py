@@ -21,6 +21,18 @@ def step_rewards(examination: Examination) -> list[StepReward]:
     return [(mark.end, mark.gain) for mark in examination.marks]
 
 
+def computed_steps(examination: Examination) -> list[StepReward]:
+    """`step_rewards` of the statements that compute a quantity and stand: the others gain nothing by their nature.
+
+    The sum is the process accuracy here, too. A solution all of whose steps are right has equal rewards only.
+    """
+    return [
+        (mark.end, mark.gain)
+        for mark in examination.marks
+        if mark.kind in ("step", "unknown") and mark.status != "retracted"
+    ]
+
+
 def shaping(potentials: Sequence[float], gamma: float) -> list[float]:
     """`gamma * next - this` for each pair of neighbours; between -1 and 1 for potentials and gamma from 0 to 1.
 
