@@ -126,9 +126,7 @@ def test_a_step_that_cannot_be_is_refused(step, tmp_path, tiny_model):
     def wrong(completions):
         return [Scored(0.0, "any", False, steps=(step,)) for _ in completions]
 
-    with pytest.raises(
-        TrainingError, match=r"the reward gave a step of sample 0 .* give finite numbers, at places"
-    ):
+    with pytest.raises(TrainingError, match=r"the reward gave a step of sample 0 .* give finite numbers, at places"):
         run(tiny_model(), tmp_path, wrong, steps=1, credit="steps")
     assert not list(tmp_path.glob("rollouts/*"))
 
