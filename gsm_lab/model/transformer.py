@@ -207,7 +207,7 @@ def swiglu(both: Tensor) -> Tensor:
 
 def project(x: Tensor, added: Tensor | None, weights: LayerWeights, eps: float) -> tuple[Tensor, Tensor]:
     """x + added, and the queries, keys and values of its norm: (..., D) and (..., W)."""
-    if kernels.suit_layers(x):
+    if kernels.suit_halves(x):
         return kernels.project(x, added, weights.norm, weights.qkv, weights.qkv_bias, eps)
     total, normed = add_norm(x, added, weights.norm, eps)
     return total, F.linear(normed, weights.qkv, weights.qkv_bias)
@@ -215,7 +215,7 @@ def project(x: Tensor, added: Tensor | None, weights: LayerWeights, eps: float) 
 
 def feed_forward(x: Tensor, mixed: Tensor, weights: LayerWeights, eps: float) -> tuple[Tensor, Tensor]:
     """x plus what the heads mixed, and what the feed-forward network adds to that: (..., D) and (..., D)."""
-    if kernels.suit_layers(x):
+    if kernels.suit_halves(x):
         matrices = (weights.out, weights.mlp_norm, weights.gate_up, weights.down)
         return kernels.feed_forward(x, mixed, *matrices, eps)
     total, normed = add_norm(x, F.linear(mixed, weights.out), weights.mlp_norm, eps)

@@ -71,10 +71,12 @@ class RewardOf:
 
     def _attempted(self, posed: Posed, ids: tuple[int, ...], finished: bool) -> _Attempted:
         text = self.tokenizer.decode(ids)
-        result, steps = grade(posed.exercise, text, finished), None
-        if self.step_weight is not None:
-            found = rewards.computed_steps(examine(posed.exercise, text, finished))
-            places = rewards.at_tokens(found, self.tokenizer.ends(ids))
+        if self.step_weight is None:
+            result, steps = grade(posed.exercise, text, finished), None
+        else:
+            found = examine(posed.exercise, text, finished)
+            result = found.grade
+            places = rewards.at_tokens(rewards.computed_steps(found), self.tokenizer.ends(ids))
             last = len(ids) - 1  # the token behind a step ends it: another one there might go on with its number
             steps = tuple((min(place + 1, last), self.step_weight * gain) for place, gain in places)
         columns = rollout_columns(posed.exercise, text, result)

@@ -117,7 +117,7 @@ def step_advantages(
 ) -> list[tuple[float, ...]]:
     """What the rewards of single steps give each token of each rollout, beside what the whole rollout earns.
 
-    A step is (place of its last token, reward). A step counts for as much as it is better than the mean step of its
+    A step is (place of the token that ends it, reward). It counts for as much as it is better than the mean step of its
     group, and a token gets what its own step and all later ones count for: what it could still change. In a group whose
     steps all earn the same, tokens get exactly 0. Source: GRPO with process supervision, arXiv:2402.03300,
     section 4.1.3; by default without its division by the standard deviation, as `group_advantages`.

@@ -313,10 +313,10 @@ def test_a_product_that_is_no_sgemm_is_not_used():
 
 @needs_a_product
 def test_few_rows_of_a_wide_layer_are_left_to_products_that_share_the_weights():
-    assert kernels.suit_layers(torch.zeros(200, 100))
-    assert not kernels.suit_layers(torch.zeros(199, 100))
-    assert not kernels.suit_layers(torch.zeros(2, 200, 100))
-    assert not kernels.suit_layers(torch.zeros(200, 100, dtype=torch.float64))
+    assert kernels.suit_halves(torch.zeros(200, 100))
+    assert not kernels.suit_halves(torch.zeros(199, 100))
+    assert not kernels.suit_halves(torch.zeros(2, 200, 100))
+    assert not kernels.suit_halves(torch.zeros(200, 100, dtype=torch.float64))
     assert kernels.suit_stack(256, 1)
     assert kernels.suit_stack(257, 514)
     assert not kernels.suit_stack(257, 513)

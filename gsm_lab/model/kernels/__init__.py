@@ -11,7 +11,7 @@ from gsm_lab.model.kernels.functions import (
     logprobs_and_entropy,
     project,
     suit,
-    suit_layers,
+    suit_halves,
     suit_stack,
     swiglu,
 )
@@ -31,7 +31,7 @@ __all__ = [
     "project",
     "remove",
     "suit",
-    "suit_layers",
+    "suit_halves",
     "suit_stack",
     "swiglu",
 ]

@@ -32,20 +32,23 @@ def suit(tensor: Tensor) -> bool:
     )
 
 
-def suit_layers(tensor: Tensor) -> bool:
-    """Whether `project` and `feed_forward` may be used for these rows, too, and are worth it.
+def suit_halves(tensor: Tensor) -> bool:
+    """Whether `project` and `feed_forward`, a layer's halves, may be used for these rows, too, and are worth it."""
+    return tensor.dim() == 2 and _are_many(*tensor.shape) and suit(tensor) and multiplies()
+
+
+def suit_stack(width: int, rows: int) -> bool:
+    """Whether `Stack` is there and worth it: it is for a narrow model always."""
+    return available() and multiplies() and (width <= NARROW or _are_many(rows, width))
+
+
+def _are_many(rows: int, width: int) -> bool:
+    """Whether rows are enough to be shared out among the threads.
 
     Every thread reads all weights for the rows that it has, and adds up gradients of all of them; with few rows and
     many weights that takes longer than products whose weights are shared out.
     """
-    if tensor.dim() != 2 or len(tensor) < max(2, torch.get_num_threads()) * tensor.shape[1]:
-        return False
-    return suit(tensor) and multiplies()
-
-
-def suit_stack(width: int, rows: int) -> bool:
-    """Whether `Stack` is there and worth it: as for `suit_layers`, but a narrow model always is."""
-    return available() and multiplies() and (width <= NARROW or rows >= 2 * width)
+    return rows >= max(2, torch.get_num_threads()) * width
 
 
 class _TextsStruct(ctypes.Structure):
