@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from gsm_lab.errors import CheckpointError, TrainingError
-from gsm_lab.model import Transformer
+from gsm_lab.model import Transformer, kernels
 
 NEWTON_SCHULZ_STEPS = 5
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients that push every singular value to about 1 (0.7 to 1.2) in five steps; they do not converge to 1."""
+CLIP_ROOM = 1e-6
+"""Added to a gradient's length before the limit is divided by it, as PyTorch does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,8 @@ class Optimizer:
         chosen = hidden_matrices(model) if settings.kind == "muon" else {}
         self._muon = Muon(chosen, settings) if chosen else None
         rest = {name: value for name, value in self._parameters.items() if name not in chosen}
-        self._adamw = AdamW(rest, settings)
+        self._in_kernels = all(kernels.suit(value) for value in self._parameters.values())
+        self._adamw = AdamW(rest, settings, self._in_kernels)
 
     def step(self, learning_rate_scale: float) -> float:
         """Clip the gradient, move every parameter, forget the gradient; returns its length BEFORE clipping.
@@ -79,17 +82,15 @@ class Optimizer:
             TrainingError: the gradient is not finite; nothing was moved.
         """
         gradients = [self._gradient(value) for value in self._parameters.values()]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        length = float(norm)
+        length = kernels.length_of(gradients) if self._in_kernels else float(torch.nn.utils.get_total_norm(gradients))
         if not math.isfinite(length):
             raise TrainingError(
                 f"the gradient's length is {length}: no step was made. Lower the learning rate, or look at the batch."
             )
-        if length > self.settings.gradient_clip:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters.values(), self.settings.gradient_clip, norm)
-        self._adamw.step(self.settings.learning_rate * learning_rate_scale)
+        clipped = min(1.0, self.settings.gradient_clip / (length + CLIP_ROOM))
+        self._adamw.step(self.settings.learning_rate * learning_rate_scale, clipped)
         if self._muon is not None:
-            self._muon.step(self.settings.matrix_learning_rate * learning_rate_scale)
+            self._muon.step(self.settings.matrix_learning_rate * learning_rate_scale, clipped)
         self.forget_gradient()
         return length
 
@@ -136,11 +137,11 @@ def hidden_matrices(model: Transformer) -> dict[str, nn.Parameter]:
 class AdamW:
     """Averages of the gradient and of its square; each weight moves by their quotient, so by about the learning rate.
 
-    PyTorch's fused step does the sums; its class is not used, for its import alone costs a second, and its state
-    begins empty. The decay leaves norms and biases alone.
+    The compiled kernels do the sums, or PyTorch's fused step; its class is not used, for its import alone costs a
+    second, and its state begins empty. The decay leaves norms and biases alone.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], settings: OptimizerSettings) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], settings: OptimizerSettings, in_kernels: bool) -> None:
         self._settings = settings
         self._steps = torch.zeros((), dtype=torch.int64)
         self.state = {"adamw.steps": self._steps}
@@ -153,13 +154,28 @@ class AdamW:
             if own:
                 decay = settings.weight_decay if decayed else 0.0
                 self._groups.append((list(own.values()), averages, squares, decay))
+        self._kernel = self._compiled() if in_kernels else None
+
+    def _compiled(self) -> kernels.AdamWStep:
+        values, averages, squares = (
+            [tensor for group in self._groups for tensor in group[which]] for which in (0, 1, 2)
+        )
+        decays = [decay for group in self._groups for decay in [group[3]] * len(group[0])]
+        return kernels.AdamWStep(values, averages, squares, decays)
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Move every parameter by its gradient."""
+    def step(self, learning_rate: float, scale: float = 1.0) -> None:
+        """Move every parameter by its gradient times `scale`."""
         first, second = self._settings.betas
         self._steps += 1
+        if self._kernel is not None:
+            gradients = [_grad(value) for group in self._groups for value in group[0]]
+            betas, epsilon = self._settings.betas, self._settings.epsilon
+            self._kernel(gradients, scale, int(self._steps), learning_rate, betas, epsilon)
+            return
         for parameters, averages, squares, decay in self._groups:
+            if scale != 1.0:
+                torch._foreach_mul_([_grad(value) for value in parameters], scale)
             steps = self._steps.to(parameters[0].device, torch.float32)
             torch._fused_adamw_(
                 parameters,
@@ -198,10 +214,12 @@ class Muon:
         }
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Move every matrix by its gradient."""
+    def step(self, learning_rate: float, scale: float = 1.0) -> None:
+        """Move every matrix by its gradient times `scale`."""
         for name, group in self._groups.items():
             gradients_MSL = torch.stack([_short_side_first(_grad(matrix)) for matrix in group])
+            if scale != 1.0:
+                gradients_MSL *= scale
             average_MSL = self.state[name].lerp_(gradients_MSL, 1.0 - self._momentum)
             updates_MSL = orthogonalised(gradients_MSL.lerp_(average_MSL, self._momentum))
             for matrix, update_SL in zip(group, updates_MSL.unbind(), strict=True):

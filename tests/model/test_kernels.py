@@ -1,6 +1,5 @@
 """The compiled kernels do what PyTorch's operations do, and the number of threads changes no bit."""
 
-import ctypes
 import subprocess
 
 import pytest
@@ -10,7 +9,6 @@ from gsm_lab.errors import TokenError
 from gsm_lab.model import ModelShape, Texts, Transformer, kernels
 from gsm_lab.model.kernels import library
 
-needs_a_product = pytest.mark.skipif(not library.multiplies(), reason="PyTorch has no MKL here: it multiplies itself")
 SHAPES = [
     (32, 2, 1, 48), (128, 4, 4, 384), (48, 3, 1, 80), (96, 2, 2, 100), (64, 8, 2, 64), (12, 6, 3, 33), (68, 2, 1, 17),
 ]  # fmt: skip
@@ -255,7 +253,6 @@ def halves_of_a_layer(x_ND, added_ND, mixed_NM, weights, eps=1e-5):
     return total_ND, projected_NW, later_ND, (torch.nn.functional.silu(gate) * up) @ down_DF.T
 
 
-@needs_a_product
 @pytest.mark.parametrize("is_first", [True, False], ids=["first layer", "later layer"])
 @pytest.mark.parametrize("rows", [0, 1, 5, 130, 700])
 @pytest.mark.parametrize(("width", "mixed", "hidden"), [(32, 32, 48), (33, 20, 17), (128, 128, 384), (300, 90, 64)])
@@ -283,7 +280,6 @@ def test_the_halves_of_a_layer_have_the_values_and_gradients_of_float64(width, m
             torch.testing.assert_close(one.grad.double(), other.grad, rtol=0, atol=1e-5 * largest)
 
 
-@needs_a_product
 @pytest.mark.parametrize("rows", [3, 130, 700])
 def test_rows_of_a_layer_do_not_depend_on_the_others_nor_on_gradients(rows):
     generator = torch.Generator().manual_seed(0)
@@ -299,19 +295,6 @@ def test_rows_of_a_layer_do_not_depend_on_the_others_nor_on_gradients(rows):
         torch.testing.assert_close(part, other[-2:], rtol=0, atol=5e-6 * other.detach().abs().max().item())
 
 
-@needs_a_product
-def test_a_product_that_is_no_sgemm_is_not_used():
-    """A library may have the name and other indices: it is tried on numbers before it is trusted."""
-    loaded = library.library()
-    does_nothing = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(lambda *_: None)
-    try:
-        assert loaded.use_sgemm(ctypes.cast(does_nothing, ctypes.c_void_p)) == 0
-    finally:
-        library.multiplies.cache_clear()
-        assert library.multiplies()
-
-
-@needs_a_product
 def test_few_rows_of_a_wide_layer_are_left_to_products_that_share_the_weights():
     assert kernels.suit_halves(torch.zeros(200, 100))
     assert not kernels.suit_halves(torch.zeros(199, 100))

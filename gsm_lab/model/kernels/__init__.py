@@ -1,6 +1,7 @@
 """Compiled float32 kernels for the CPU: `library` builds and loads them, `functions` gives them gradients."""
 
 from gsm_lab.model.kernels.functions import (
+    AdamWStep,
     Heads,
     LayerMemory,
     Stack,
@@ -8,6 +9,7 @@ from gsm_lab.model.kernels.functions import (
     attention,
     choose_tokens,
     feed_forward,
+    length_of,
     logprobs_and_entropy,
     project,
     suit,
@@ -18,6 +20,7 @@ from gsm_lab.model.kernels.functions import (
 from gsm_lab.model.kernels.library import available, build, remove
 
 __all__ = [
+    "AdamWStep",
     "Heads",
     "LayerMemory",
     "Stack",
@@ -27,6 +30,7 @@ __all__ = [
     "build",
     "choose_tokens",
     "feed_forward",
+    "length_of",
     "logprobs_and_entropy",
     "project",
     "remove",

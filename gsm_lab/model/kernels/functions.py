@@ -7,6 +7,7 @@ the tests compare it. Letters as in `kernels.c`.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gsm_lab.errors import TokenError
-from gsm_lab.model.kernels.library import available, library, multiplies
+from gsm_lab.model.kernels.library import available, library
 
 NARROW = 256
 """Layers of this width are small enough that every thread may read all of their weights."""
@@ -34,12 +35,12 @@ def suit(tensor: Tensor) -> bool:
 
 def suit_halves(tensor: Tensor) -> bool:
     """Whether `project` and `feed_forward`, a layer's halves, may be used for these rows, too, and are worth it."""
-    return tensor.dim() == 2 and _are_many(*tensor.shape) and suit(tensor) and multiplies()
+    return tensor.dim() == 2 and _are_many(*tensor.shape) and suit(tensor)
 
 
 def suit_stack(width: int, rows: int) -> bool:
     """Whether `Stack` is there and worth it: it is for a narrow model always."""
-    return available() and multiplies() and (width <= NARROW or _are_many(rows, width))
+    return available() and (width <= NARROW or _are_many(rows, width))
 
 
 def _are_many(rows: int, width: int) -> bool:
@@ -110,6 +111,15 @@ def _call(name: str, *arguments: Any) -> None:
     loaded = library()
     assert loaded is not None
     getattr(loaded, name)(*map(_argument, arguments))
+
+
+def _count(name: str, *arguments: int) -> int:
+    """What a kernel that only counts says."""
+    loaded = library()
+    assert loaded is not None
+    function = getattr(loaded, name)
+    function.restype = ctypes.c_int64
+    return function(*map(_argument, arguments))  # type: ignore[no-any-return]
 
 
 def _argument(value: Any) -> Any:
@@ -236,7 +246,7 @@ class _FeedForward(torch.autograd.Function):
         rows, width = x_ND.shape
         hidden = down_DF.shape[1]
         total_ND, added_ND, inverse_N = torch.empty_like(x_ND), torch.empty_like(x_ND), x_ND.new_empty(rows)
-        both_NF = x_ND.new_empty(rows, 2 * hidden) if goes_back else None
+        both_NF = x_ND.new_empty(rows, _count("apart", 2 * hidden)) if goes_back else None
         sizes = (rows, width, mixed_NM.shape[1], hidden)
         weights = (out_DM, norm_D, eps, gate_up_FD, down_DF)
         _call("feed_forward", *sizes, x_ND, mixed_NM, *weights, total_ND, inverse_N, both_NF, added_ND)
@@ -443,6 +453,56 @@ class LayerMemory:
         return struct
 
 
+class _Move(ctypes.Structure):
+    """`Move` of kernels.c."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_float)
+        for name in ("scale", "rate", "first", "second", "epsilon", "first_left", "second_left")
+    )
+
+
+def _addresses(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    assert all(tensor.is_contiguous() and tensor.dtype == torch.float32 for tensor in tensors)
+    return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
+
+
+def length_of(tensors: Sequence[Tensor]) -> float:
+    """The Euclidean length of all numbers of some tensors together."""
+    sizes = (ctypes.c_int64 * len(tensors))(*[tensor.numel() for tensor in tensors])
+    loaded = library()
+    assert loaded is not None
+    loaded.sum_of_squares.restype = ctypes.c_double
+    return math.sqrt(loaded.sum_of_squares(ctypes.c_int64(len(tensors)), sizes, _addresses(tensors)))
+
+
+class AdamWStep:
+    """AdamW for tensors that keep their places: values, averages of the gradient and of its square, weight decays."""
+
+    def __init__(
+        self, values: Sequence[Tensor], averages: Sequence[Tensor], squares: Sequence[Tensor], decays: Sequence[float]
+    ) -> None:
+        self._moved = (values, averages, squares)
+        self._sizes = (ctypes.c_int64 * len(values))(*[value.numel() for value in values])
+        self._decays = (ctypes.c_float * len(values))(*decays)
+
+    def __call__(
+        self,
+        gradients: Sequence[Tensor],
+        scale: float,
+        step: int,
+        learning_rate: float,
+        betas: tuple[float, float],
+        epsilon: float,
+    ) -> None:
+        """Move every value by its gradient times `scale`; `step` counts from 1."""
+        first, second = betas
+        move = _Move(scale, learning_rate, first, second, epsilon, 1.0 - first**step, math.sqrt(1.0 - second**step))
+        values, averages, squares = map(_addresses, self._moved)
+        arrays = (self._sizes, self._decays, values, _addresses(gradients), averages, squares, move)
+        _call("adamw_step", len(gradients), *arrays)
+
+
 class Stack:
     """All layers for one new token a row, without a gradient: see `suit_stack`.
 
@@ -461,6 +521,9 @@ class Stack:
         _, qkv_WD, _, out_DM, *_, down_DF = self._weights[:7]
         self._hidden = down_DF.shape[1]
         self._room = 3 * len(out_DM) + len(qkv_WD) + out_DM.shape[1] + 1
+        sizes = (len(out_DM), out_DM.shape[1], len(qkv_WD), self._hidden)
+        self._panels = qkv_WD.new_empty(len(memories) * _count("layer_panels_size", *sizes))
+        _call("lay_layers", len(memories), *sizes, self._pointers, self._panels)
 
     def step(self, x_RD: Tensor, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor) -> Tensor:
         """Embedded tokens to hidden states: (R, D) -> (R, D); arguments as in `LayerMemory.attend`."""
@@ -470,5 +533,5 @@ class Stack:
         memories = (ctypes.c_void_p * len(aimed))(*aimed)
         out_RD, work = torch.empty_like(x_RD), x_RD.new_empty(rows * self._room)
         sizes = (len(aimed), rows, width, self._hidden)
-        _call("layers_step", *sizes, self._eps, self._pointers, memories, self._norm_D, x_RD, work, out_RD)
+        _call("layers_step", *sizes, self._eps, self._pointers, self._panels, memories, self._norm_D, x_RD, work, out_RD)
         return out_RD

@@ -1,17 +1,18 @@
-/* The busiest parts of the transformer on a CPU, in float32: what stands between its matrix products, and whole layers.
+/* The busiest parts of the transformer and its training on a CPU, in float32.
 
-   Every sum here is taken by one thread in one order, so the number of threads changes no bit; but products with weights
-   are by blocks of rows whose size follows that number, and each thread adds its own rows to their gradients: there it
-   changes the rounding. Matrix products with weights are those of the library that PyTorch was built
-   with; the products of attention are here, because they are many and small, and because a prompt that several
-   completions share is then read once.
+   Every sum here is taken by one thread in one order, so neither the number of threads nor the rows beside a row change a
+   bit of it; but gradients of weights are added up by each thread for its own rows: there the number changes the
+   rounding. Matrix products are here, too: with weights because a block of rows then stays in the cache from one step of
+   a layer to the next, and the weights are laid out once for all blocks, or for all tokens that are sampled; those of
+   attention because they are many and small, and because a prompt that several completions share is then read once.
 
    Letters: N tokens (or rows), D width, H query heads, J key-value heads, G = H / J, K head width, W = (H + 2 J) K,
    F hidden width of the feed-forward network, V vocabulary. Arrays are dense and row by row unless a stride is given.
    Rotation: half-split pairs (i, i + K/2), tables of (positions, K) cosines and sines.
 
    Sources: FlashAttention-2's backward pass from the saved log-sum-exp, arXiv:2307.08691; the exponential is Cephes'
-   expf: a polynomial on [-ln 2 / 2, ln 2 / 2] and a shift of the exponent. */
+   expf: a polynomial on [-ln 2 / 2, ln 2 / 2] and a shift of the exponent; products from tiles and panels, Goto and van de
+   Geijn 2008 (doi:10.1145/1356052.1356053); AdamW, arXiv:1711.05101. */
 
 #include <math.h>
 #include <pthread.h>
@@ -91,26 +92,53 @@ static inline vec exp_vec(vec x) {
     return choose_vec(zero, (vec){}, choose_vec(huge, (vec){} + INFINITY, result));
 }
 
-/* A thread's own memory, grown when needed, kept for the next call, freed with the thread. */
-static _Thread_local float *scratch_begin = NULL;
-static _Thread_local num scratch_size = 0;
+/* A thread's own memory, grown when needed, kept for the next call, freed with the thread: some for what it alone works
+   on, and some for what it shares with the threads that it starts. */
+enum { OWN, SHARED, NUM_SCRATCHES };
+typedef struct {
+    float *begin[NUM_SCRATCHES];
+    num size[NUM_SCRATCHES];
+} Scratch;
+static _Thread_local Scratch *scratches = NULL;
 static pthread_key_t freed_with_thread;
 static pthread_once_t key_made = PTHREAD_ONCE_INIT;
 
-static void make_key(void) {
-    if (pthread_key_create(&freed_with_thread, free)) abort();
+static void free_scratches(void *all) {
+    for (int which = 0; which < NUM_SCRATCHES; which++) free(((Scratch *)all)->begin[which]);
+    free(all);
 }
 
-static float *scratch(num floats) {
-    if (floats > scratch_size) {
+static void make_key(void) {
+    if (pthread_key_create(&freed_with_thread, free_scratches)) abort();
+}
+
+static float *scratch(int which, num floats) {
+    if (!scratches) {
         pthread_once(&key_made, make_key);
-        free(scratch_begin);
-        scratch_size = floats + floats / 2;
-        if (posix_memalign((void **)&scratch_begin, 64, (size_t)scratch_size * sizeof(float))) abort();
-        memset(scratch_begin, 0, (size_t)scratch_size * sizeof(float));
-        if (pthread_setspecific(freed_with_thread, scratch_begin)) abort();
+        scratches = calloc(1, sizeof(Scratch));
+        if (!scratches || pthread_setspecific(freed_with_thread, scratches)) abort();
     }
-    return scratch_begin;
+    if (floats > scratches->size[which]) {
+        free(scratches->begin[which]);
+        scratches->size[which] = floats + floats / 2;
+        const size_t bytes = (size_t)scratches->size[which] * sizeof(float);
+        if (posix_memalign((void **)&scratches->begin[which], 64, bytes)) abort();
+        memset(scratches->begin[which], 0, bytes);
+    }
+    return scratches->begin[which];
+}
+
+/* The next numbers of a memory, so that every array begins at a whole vector. */
+static float *take(float **left, num floats) {
+    float *begin = *left;
+    *left += padded(floats);
+    return begin;
+}
+
+/* Ask for numbers that are needed soon, a row or a few ahead of those that are worked on: after a step that left little
+   room in the cache the processor is too slow to see by itself that an array is read from one end to the other. */
+static inline void fetch(const float *from, num count) {
+    for (num at = 0; at < count; at += LANES) __builtin_prefetch(from + at);
 }
 
 /* ---- norms ---------------------------------------------------------------------------------------------------- */
@@ -176,29 +204,27 @@ void norm_backward(num n_rows, num width, const float *dout, const float *total,
 
 /* ---- SwiGLU --------------------------------------------------------------------------------------------------- */
 
-/* One row: out = silu(gate) * up, where `both` holds F gates, then F ups. */
-static inline void swiglu_row(num hidden, const float *both, float *out) {
-    const float *gate = both, *up = both + hidden;
+/* Some numbers of a row: out = silu(gate) * up. */
+static inline void swiglu_some(num count, const float *gate, const float *up, float *out) {
     num at = 0;
-    for (; at + LANES <= hidden; at += LANES) {
+    for (; at + LANES <= count; at += LANES) {
         vec g = load(gate + at);
         store(out + at, g / (1.0f + exp_vec(-g)) * load(up + at));
     }
-    for (; at < hidden; at++) out[at] = gate[at] / (1.0f + expf(-gate[at])) * up[at];
+    for (; at < count; at++) out[at] = gate[at] / (1.0f + expf(-gate[at])) * up[at];
 }
 
-/* One row's gradient with respect to `both`; `out`, if not absent, gets the row once more. */
-static inline void swiglu_row_backward(num hidden, const float *dout, const float *both, float *dboth, float *out) {
-    const float *gate = both, *up = both + hidden;
-    float *dgate = dboth, *dup = dboth + hidden;
+/* Their gradients; `out`, if not absent, gets them once more. */
+static inline void swiglu_some_backward(num count, const float *dout, const float *gate, const float *up, float *dgate,
+                                        float *dup, float *out) {
     num at = 0;
-    for (; at + LANES <= hidden; at += LANES) {
+    for (; at + LANES <= count; at += LANES) {
         vec g = load(gate + at), u = load(up + at), share = 1.0f / (1.0f + exp_vec(-g)), each = load(dout + at);
         if (out) store(out + at, g * share * u);
         store(dup + at, each * g * share);
         store(dgate + at, each * u * share * (1.0f + g * (1.0f - share)));
     }
-    for (; at < hidden; at++) {
+    for (; at < count; at++) {
         float g = gate[at], share = 1.0f / (1.0f + expf(-g));
         if (out) out[at] = g * share * up[at];
         dup[at] = dout[at] * g * share;
@@ -206,15 +232,18 @@ static inline void swiglu_row_backward(num hidden, const float *dout, const floa
     }
 }
 
+/* Rows of `both` hold F gates, then F ups. */
 void swiglu_forward(num n_rows, num hidden, const float *both, float *out) {
 #pragma omp parallel for schedule(static)
-    for (num n = 0; n < n_rows; n++) swiglu_row(hidden, both + n * 2 * hidden, out + n * hidden);
+    for (num n = 0; n < n_rows; n++) swiglu_some(hidden, both + n * 2 * hidden, both + n * 2 * hidden + hidden, out + n * hidden);
 }
 
 void swiglu_backward(num n_rows, num hidden, const float *dout, const float *both, float *dboth) {
 #pragma omp parallel for schedule(static)
-    for (num n = 0; n < n_rows; n++)
-        swiglu_row_backward(hidden, dout + n * hidden, both + n * 2 * hidden, dboth + n * 2 * hidden, NULL);
+    for (num n = 0; n < n_rows; n++) {
+        const num gate = n * 2 * hidden, up = gate + hidden;
+        swiglu_some_backward(hidden, dout + n * hidden, both + gate, both + up, dboth + gate, dboth + up, NULL);
+    }
 }
 
 /* ---- log-probabilities ---------------------------------------------------------------------------------------- */
@@ -282,7 +311,7 @@ void choose_tokens(num n_rows, num vocabulary, const float *logits, const double
 #pragma omp parallel for schedule(static)
     for (num n = 0; n < n_rows; n++) {
         const float *row = logits + n * vocabulary;
-        float most, *shares = scratch(padded(vocabulary)), total = exp_sum(vocabulary, row, scale, &most);
+        float most, *shares = scratch(OWN, padded(vocabulary)), total = exp_sum(vocabulary, row, scale, &most);
         double sum = 0.0, below = 0.0;
         num at = 0, token = vocabulary - 1;
         for (; at + LANES <= vocabulary; at += LANES) store(shares + at, exp_vec((load(row + at) - most) * scale));
@@ -484,7 +513,7 @@ void attention_forward(const Texts *texts, const float *qkv, float *out, float *
         num tree = task / kv_heads, j = task % kv_heads;
         num first = texts->tree_begin[tree], count = texts->tree_begin[tree + 1] - first;
         num columns = padded(count) + 2 * LANES;
-        float *keys = scratch(2 * depth * columns + 2 * ROWS * depth + ROWS * 2 * columns);
+        float *keys = scratch(OWN, 2 * depth * columns + 2 * ROWS * depth + ROWS * 2 * columns);
         float *values = keys + depth * columns, *query = values + depth * columns, *mixed = query + ROWS * depth;
         float *scores = mixed + ROWS * depth;
         num score_stride = 2 * columns;
@@ -562,7 +591,7 @@ void attention_backward(const Texts *texts, const float *qkv, const float *out, 
         num tree = task / kv_heads, j = task % kv_heads;
         num first = texts->tree_begin[tree], count = texts->tree_begin[tree + 1] - first;
         num columns = padded(count) + 2 * LANES, score_stride = 2 * columns;
-        float *keys_across = scratch(5 * depth * columns + 3 * ROWS * depth + 2 * ROWS * score_stride);
+        float *keys_across = scratch(OWN, 5 * depth * columns + 3 * ROWS * depth + 2 * ROWS * score_stride);
         float *values_across = keys_across + depth * columns, *keys = values_across + depth * columns;
         float *dkeys = keys + depth * columns, *dvalues = dkeys + depth * columns;
         float *query = dvalues + depth * columns, *upper = query + ROWS * depth, *dquery = upper + ROWS * depth;
@@ -701,7 +730,7 @@ void attention_step(const Memory *memory, const float *qkv, float *out) {
         const num *rows_of = memory->groups + 3 * (task / kv_heads);
         num j = task % kv_heads, prompt = rows_of[0], first = rows_of[1], queries = rows_of[2] * group;
         num seen = memory->prompt_lengths[prompt], own_at = padded(seen);
-        float *query = scratch(2 * ROWS * depth + ROWS * score_stride), *mixed = query + ROWS * depth;
+        float *query = scratch(OWN, 2 * ROWS * depth + ROWS * score_stride), *mixed = query + ROWS * depth;
         float *scores = mixed + ROWS * depth;
         const float *prompt_keys = memory->prompt_keys + (prompt * kv_heads + j) * depth * memory->prompt_room;
         const float *prompt_values = memory->prompt_values + (prompt * kv_heads + j) * depth * memory->prompt_room;
@@ -754,7 +783,7 @@ void remember_prompts(const Memory *memory, num num_prompts, const num *rooms, c
     for (num task = 0; task < num_prompts * kv_heads; task++) {
         const num *own = rooms + 3 * (task / kv_heads);
         num j = task % kv_heads, base = (own[0] * kv_heads + j) * depth * room;
-        float *keys = memory->prompt_keys + base, *values = memory->prompt_values + base, *turned = scratch(depth);
+        float *keys = memory->prompt_keys + base, *values = memory->prompt_values + base, *turned = scratch(OWN, depth);
         for (num t = 0; t < padded(own[2]) && t < room; t++) {
             if (t >= own[2]) {
                 for (num k = 0; k < depth; k++) keys[k * room + t] = 0.0f;
@@ -770,43 +799,228 @@ void remember_prompts(const Memory *memory, num num_prompts, const num *rooms, c
     }
 }
 
+/* ---- products -------------------------------------------------------------------------------------------------- */
+
+/* A tile of the result, TALL rows of WIDE columns, is summed in registers, in the order of what is summed, wherever the
+   tile lies: a row's result does not depend on the rows beside it. What stands on the right is laid out in panels of
+   WIDE columns, so that it is read in the order in which it lies in memory; the last one is narrower, and filled up with
+   zeros to whole registers. */
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define TALL 8 /* 32 registers: 24 for sums */
+enum { PIECES = 3 };
+#else
+#define TALL 6
+enum { PIECES = 2 };
+#endif
+#if defined(__AVX512F__)
+enum { PIECE = 16 };
+#elif defined(__AVX__)
+enum { PIECE = 8 };
+#else
+enum { PIECE = 4 };
+#endif
+enum { WIDE = PIECES * PIECE, AHEAD = 6 };
+typedef float piece __attribute__((vector_size(PIECE * sizeof(float)), aligned(4), may_alias));
+
+/* How far apart rows of so many numbers are kept: numbers that are a power of two apart share one place in the cache. */
+num apart(num count) { return padded(count) + LANES; }
+
+/* A few numbers, where a call of memcpy would take longer than the copying. */
+static inline void copy(float *to, const float *from, num count) {
+    num at = 0;
+    for (; at + PIECE <= count; at += PIECE) *(piece *)(to + at) = *(const piece *)(from + at);
+    for (; at < count; at++) to[at] = from[at];
+}
+
+/* What is multiplied from the left: the k-th number of row i is begin[i row + k step]. */
+typedef struct {
+    const float *begin;
+    num row, step;
+} Left;
+
+/* What a product is added to: rows of so many numbers, or one row for all (0). Nothing where `begin` is absent. */
+typedef struct {
+    const float *begin;
+    num row;
+} Base;
+
+static const Base NOTHING = {NULL, 0};
+
+/* c (tall, pieces) = a b + base; `tall` and `pieces` are known to the compiler. */
+static inline __attribute__((always_inline)) void tile(const num tall, const num pieces, num depth, Left left,
+                                                       const float *b, Base base, float *c, num c_row) {
+    const float *a = left.begin;
+    const num a_row = left.row, a_step = left.step;
+    piece sums[TALL][PIECES];
+#pragma GCC unroll 8
+    for (num i = 0; i < tall; i++)
+#pragma GCC unroll 3
+        for (num j = 0; j < pieces; j++) {
+            __builtin_prefetch(c + i * c_row + j * PIECE, 1);
+            sums[i][j] = (piece){};
+        }
+    for (num k = 0; k < depth; k++, a += a_step, b += pieces * PIECE) {
+        piece right[PIECES];
+#pragma GCC unroll 3
+        for (num j = 0; j < pieces; j++) {
+            __builtin_prefetch(b + (AHEAD * pieces + j) * PIECE);
+            right[j] = *(const piece *)(b + j * PIECE);
+        }
+#pragma GCC unroll 8
+        for (num i = 0; i < tall; i++) {
+            const float number = a[i * a_row];
+#pragma GCC unroll 3
+            for (num j = 0; j < pieces; j++) sums[i][j] += number * right[j];
+        }
+    }
+    if (base.begin)
+#pragma GCC unroll 8
+        for (num i = 0; i < tall; i++)
+#pragma GCC unroll 3
+            for (num j = 0; j < pieces; j++) sums[i][j] += *(const piece *)(base.begin + i * base.row + j * PIECE);
+#pragma GCC unroll 8
+    for (num i = 0; i < tall; i++)
+#pragma GCC unroll 3
+        for (num j = 0; j < pieces; j++) *(piece *)(c + i * c_row + j * PIECE) = sums[i][j];
+}
+
+/* The same for 1 to TALL rows. */
+static inline __attribute__((always_inline)) void rows_of_tile(num tall, const num pieces, num depth, Left a,
+                                                               const float *b, Base base, float *c, num c_row) {
+    switch (tall) {
+        case 1: tile(1, pieces, depth, a, b, base, c, c_row); return;
+        case 2: tile(2, pieces, depth, a, b, base, c, c_row); return;
+        case 3: tile(3, pieces, depth, a, b, base, c, c_row); return;
+        case 4: tile(4, pieces, depth, a, b, base, c, c_row); return;
+        case 5: tile(5, pieces, depth, a, b, base, c, c_row); return;
+        case 6: tile(6, pieces, depth, a, b, base, c, c_row); return;
+#if TALL > 6
+        case 7: tile(7, pieces, depth, a, b, base, c, c_row); return;
+        case 8: tile(8, pieces, depth, a, b, base, c, c_row); return;
+#endif
+    }
+}
+
+/* The same for 1 to WIDE columns. */
+static void some_tile(num tall, num columns, num depth, Left a, const float *b, Base base, float *c, num c_row) {
+    const num pieces = (columns + PIECE - 1) / PIECE;
+    if (columns % PIECE) {
+        float edge[TALL * WIDE];
+        for (num i = 0; base.begin && i < tall; i++)
+            copy(edge + i * WIDE, base.begin + i * base.row, columns);
+        some_tile(tall, pieces * PIECE, depth, a, b, base.begin ? (Base){edge, WIDE} : NOTHING, edge, WIDE);
+        for (num i = 0; i < tall; i++) copy(c + i * c_row, edge + i * WIDE, columns);
+    } else if (pieces == PIECES)
+        rows_of_tile(tall, PIECES, depth, a, b, base, c, c_row);
+    else if (pieces == 2)
+        rows_of_tile(tall, 2, depth, a, b, base, c, c_row);
+    else
+        rows_of_tile(tall, 1, depth, a, b, base, c, c_row);
+}
+
+static num num_panels(num n) { return (n + WIDE - 1) / WIDE; }
+static num columns_from(num first, num n) { return first + WIDE < n ? WIDE : n - first; }
+
+/* The numbers in a row of the panel that begins with this column. */
+static num panel_row(num first, num n) { return (columns_from(first, n) + PIECE - 1) / PIECE * PIECE; }
+
+/* Room for b (k, n) in panels; what is read ahead of them counts for nothing, but may lie behind their end. */
+static num panels_size(num n, num k) { return padded(num_panels(n) * WIDE * k); }
+
+/* Four numbers of each of four rows, turned about. */
+static inline void turn_square(const float *from, num from_row, float *to, num to_row) {
+    typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+    const four a = *(const four *)from, b = *(const four *)(from + from_row);
+    const four c = *(const four *)(from + 2 * from_row), d = *(const four *)(from + 3 * from_row);
+    *(four *)to = (four){a[0], b[0], c[0], d[0]};
+    *(four *)(to + to_row) = (four){a[1], b[1], c[1], d[1]};
+    *(four *)(to + 2 * to_row) = (four){a[2], b[2], c[2], d[2]};
+    *(four *)(to + 3 * to_row) = (four){a[3], b[3], c[3], d[3]};
+}
+
+/* Panel number so-and-so of b (k, n), dense, or `across`: of the transpose of b (n, k). `panels` is where the first is. */
+static void lay_panel(num n, num k, const float *b, int across, num number, float *panels) {
+    const num first = number * WIDE, columns = columns_from(first, n), row = panel_row(first, n);
+    float *panel = panels + first * k;
+    if (columns < row) memset(panel, 0, (size_t)(row * k) * sizeof(float));
+    if (!across) {
+        for (num at = 0; at < k; at++) copy(panel + at * row, b + at * n + first, columns);
+        return;
+    }
+    for (num from = 0; from < k; from += LANES) {
+        const num to = from + LANES < k ? from + LANES : k;
+        num column = 0;
+        for (; column + 4 <= columns; column += 4) {
+            const float *of = b + (first + column) * k;
+            num at = from;
+            for (; at + 4 <= to; at += 4) turn_square(of + at, k, panel + at * row + column, row);
+            for (; at < to; at++)
+                for (num i = 0; i < 4; i++) panel[at * row + column + i] = of[i * k + at];
+        }
+        for (; column < columns; column++)
+            for (num at = from; at < to; at++) panel[at * row + column] = b[(first + column) * k + at];
+    }
+}
+
+/* Row number so-and-so of b (k, n), put into the panels. */
+static void lay_row(num n, num k, const float *numbers, num number, float *panels) {
+    num first = 0;
+    for (; first + WIDE <= n; first += WIDE)
+        copy(panels + first * k + number * WIDE, numbers + first, WIDE);
+    if (first < n) {
+        const num row = panel_row(first, n);
+        float *rest = panels + first * k + number * row;
+        for (num at = 0; at < row; at++) rest[at] = first + at < n ? numbers[first + at] : 0.0f;
+    }
+}
+
+/* All panels, by all threads together. */
+static void share_panels(num n, num k, const float *b, int across, float *panels) {
+#pragma omp for schedule(static) nowait
+    for (num number = 0; number < num_panels(n); number++) lay_panel(n, k, b, across, number, panels);
+}
+
+/* The columns of one panel of c = a b + base: a has m rows of a_row numbers, c rows of c_row; the first that reads a. */
+static void product_panel(num m, num columns, num k, const float *a, num a_row, const float *panel, Base base, float *c,
+                          num c_row, int is_first) {
+    for (num i = 0; i < m; i += TALL) {
+        for (num ahead = i + TALL; is_first && ahead < i + 2 * TALL && ahead < m; ahead++) fetch(a + ahead * a_row, k);
+        some_tile(m - i < TALL ? m - i : TALL, columns, k, (Left){a + i * a_row, a_row, 1}, panel,
+                  base.begin ? (Base){base.begin + i * base.row, base.row} : NOTHING, c + i * c_row, c_row);
+    }
+}
+
+/* c (m, n) = a b + base, with b (k, n) in panels, and a and c in rows of a_row and c_row numbers. */
+static void product(num m, num n, num k, const float *a, num a_row, const float *panels, Base base, float *c, num c_row) {
+    for (num j = 0; j < n; j += WIDE)
+        product_panel(m, columns_from(j, n), k, a, a_row, panels + j * k,
+                      base.begin ? (Base){base.begin + j, base.row} : NOTHING, c + j, c_row, j == 0);
+}
+
+/* c (m, n) += a b, or, at first, = a b, with a (k, m) in rows of a_row numbers; `room` has TALL k numbers for a strip of a,
+   which is read once for all panels. */
+static void add_product_across(num m, num n, num k, const float *a, num a_row, const float *panels, int is_begun,
+                               float *c, float *room) {
+    for (num i = 0; i < m; i += TALL) {
+        const num tall = m - i < TALL ? m - i : TALL;
+        for (num at = 0; at < k; at++)
+            if (tall == TALL) memcpy(room + at * TALL, a + at * a_row + i, TALL * sizeof(float));
+            else copy(room + at * TALL, a + at * a_row + i, tall);
+        for (num j = 0; j < n; j += WIDE) {
+            float *own = c + i * n + j;
+            some_tile(tall, columns_from(j, n), k, (Left){room, 1, TALL}, panels + j * k,
+                      is_begun ? (Base){own, n} : NOTHING, own, n);
+        }
+    }
+}
+
 /* ---- what stands around attention, a block of rows at a time ---------------------------------------------------- */
 
 /* A block's numbers stay in the cache from one product to the next, which saves most of the time that the same steps
-   take one after another over all rows. The products are those of the library that PyTorch was built with; each thread
-   multiplies its own blocks. */
-
-typedef void (*Sgemm)(const char *, const char *, const num *, const num *, const num *, const float *, const float *,
-                      const num *, const float *, const num *, const float *, float *, const num *);
-static Sgemm sgemm = NULL;
+   take one after another over all rows. All threads lay out the weights; then each multiplies its own blocks. */
 
 enum { MOST_THREADS = 256 };
-
-/* c (m, n) = a (m, k) b (k, n) + keep c, all dense and row by row; an array that is `across` holds its transpose. */
-static void multiply(num m, num n, num k, const float *a, int a_across, const float *b, int b_across, float keep,
-                     float *c) {
-    const num rows = m, columns = n, depth = k; /* read as 32 bits or as 64: the lower ones come first */
-    const num a_stride = a_across ? rows : depth, b_stride = b_across ? depth : columns;
-    const float one = 1.0f; /* Fortran lays arrays column by column: what it multiplies is the transposed equation */
-    sgemm(b_across ? "T" : "N", a_across ? "T" : "N", &columns, &rows, &depth, &one, b, &b_stride, a, &a_stride, &keep,
-          c, &columns);
-}
-
-/* Take the library's product, a Fortran `sgemm`; 1 if it multiplies as expected, else 0. */
-int use_sgemm(void *found) {
-    const float a[] = {1, 2, 3, 4, 5, 6}, b[] = {1, 0, 2, 1, 0, 3}, straight[] = {5, 11, 14, 23};
-    float c[] = {1, 1, 1, 1}, again[] = {0, 0, 0, 0};
-    const float a_across[] = {1, 4, 2, 5, 3, 6}, b_across[] = {1, 2, 0, 0, 1, 3};
-    sgemm = (Sgemm)found;
-    multiply(2, 2, 3, a, 0, b, 0, 0.0f, c);
-    multiply(2, 2, 3, a_across, 1, b_across, 1, 1.0f, again);
-    for (int at = 0; at < 4; at++)
-        if (c[at] != straight[at] || again[at] != straight[at]) {
-            sgemm = NULL;
-            return 0;
-        }
-    return 1;
-}
 
 static num threads_at_most(void) {
 #ifdef _OPENMP
@@ -826,46 +1040,76 @@ static num own_thread(void) {
 }
 
 /* Rows of a block: few enough to stay in the cache, enough for quick products, and as many blocks for every thread. */
-static num block_size(num n_rows, num width) {
-    const num threads = threads_at_most(), most = width < 256 ? 128 : 384, share = (n_rows + threads - 1) / threads;
+static num block_size(num n_rows) {
+    const num threads = threads_at_most(), most = 128, share = (n_rows + threads - 1) / threads;
     const num blocks = (share + most - 1) / most;
-    return n_rows ? ((share + blocks - 1) / blocks + 3) / 4 * 4 : most;
+    return n_rows ? (share + blocks - 1) / blocks : most;
+}
+
+/* Rows and the next of the blocks into which `n_rows` are cut, for loops over their first rows. */
+static num rows_from(num first, num size, num n_rows) { return first + size < n_rows ? size : n_rows - first; }
+
+/* The rows of a block through the first half of a layer, the matrix in panels; all threads call this together. */
+static void project_blocks(num n_rows, num width, num out_width, const float *x, const float *added, const float *norm,
+                           float eps, const float *panels, const float *bias, float *total, float *inverse, float *out) {
+    const num size = block_size(n_rows);
+    float *normed = scratch(OWN, size * width);
+#pragma omp for schedule(static)
+    for (num first = 0; first < n_rows; first += size) {
+        const num rows = rows_from(first, size, n_rows);
+        for (num r = 0; r < rows; r++) {
+            const num at = (first + r) * width, ahead = at + 4 * width;
+            if (r + 4 < rows) fetch(x + ahead, width), fetch(added ? added + ahead : x + ahead, width);
+            inverse[first + r] = norm_row(width, x + at, added ? added + at : NULL, norm, eps,
+                                          added ? total + at : NULL, normed + r * width);
+        }
+        product(rows, out_width, width, normed, width, panels, (Base){bias, 0}, out + first * out_width, out_width);
+    }
 }
 
 /* total = x + added (no `added`: x itself), and the norm of that times a matrix, plus a bias: out (N, W). */
 void project_forward(num n_rows, num width, num out_width, const float *x, const float *added, const float *norm,
                      float eps, const float *matrix, const float *bias, float *total, float *inverse, float *out) {
-    const num size = block_size(n_rows, width);
-#pragma omp parallel for schedule(static) num_threads(threads_at_most())
-    for (num first = 0; first < n_rows; first += size) {
-        const num rows = first + size < n_rows ? size : n_rows - first;
-        float *normed = scratch(size * width);
-        for (num r = 0; r < rows; r++) {
-            num at = (first + r) * width;
-            inverse[first + r] = norm_row(width, x + at, added ? added + at : NULL, norm, eps,
-                                          added ? total + at : NULL, normed + r * width);
-            memcpy(out + (first + r) * out_width, bias, (size_t)out_width * sizeof(float));
-        }
-        multiply(rows, out_width, width, normed, 0, matrix, 1, 1.0f, out + first * out_width);
+    float *panels = scratch(SHARED, panels_size(out_width, width));
+#pragma omp parallel num_threads(threads_at_most())
+    {
+        share_panels(out_width, width, matrix, 1, panels);
+#pragma omp barrier
+        project_blocks(n_rows, width, out_width, x, added, norm, eps, panels, bias, total, inverse, out);
     }
 }
 
-/* A thread's own sums of gradients of weights, side by side: room in its memory, and whether anything is in them. */
+/* A gradient of weights: the first thread adds its rows to the result itself, every other one to sums of its own. */
+typedef struct {
+    float *result;
+    num size;
+    num at; /* in the memory of the other threads */
+} Gradient;
+
+/* What each thread has added up, and whether there is anything. */
 typedef struct {
     float *begin;
     int is_begun;
 } Sums;
 
-/* sum = the threads' own sums, `at` numbers from their begin; all threads call this together. */
-static void add_up(const Sums *own, num threads, num at, num size, float *sum) {
+static float *own_sums(const Gradient *of, const Sums *mine, num thread) {
+    return thread ? mine->begin + of->at : of->result;
+}
+
+/* The results: what the first thread has in them, and the others' sums; all threads call this together. */
+static void add_up(const Gradient *gradients, num count, const Sums *sums, num threads) {
     enum { CHUNK = 1024 };
-#pragma omp for schedule(static)
-    for (num from = 0; from < size; from += CHUNK) {
-        const num count = from + CHUNK < size ? CHUNK : size - from;
-        memset(sum + from, 0, (size_t)count * sizeof(float));
-        for (num thread = 0; thread < threads; thread++)
-            if (own[thread].is_begun)
-                for (num k = 0; k < count; k++) sum[from + k] += own[thread].begin[at + from + k];
+#pragma omp barrier
+    for (const Gradient *of = gradients; of < gradients + count; of++) {
+#pragma omp for schedule(static) nowait
+        for (num from = 0; from < of->size; from += CHUNK) {
+            const num numbers = from + CHUNK < of->size ? CHUNK : of->size - from;
+            float *result = of->result + from;
+            if (!sums[0].is_begun) memset(result, 0, (size_t)numbers * sizeof(float));
+            for (num thread = 1; thread < threads; thread++)
+                if (sums[thread].is_begun)
+                    for (num k = 0; k < numbers; k++) result[k] += sums[thread].begin[of->at + from + k];
+        }
     }
 }
 
@@ -884,53 +1128,95 @@ static inline void norm_row_again(num width, const float *total, float inverse, 
 void project_backward(num n_rows, num width, num out_width, const float *dout, const float *total, const float *inverse,
                       const float *norm, const float *matrix, const float *passed, float *dx, float *dnorm,
                       float *dmatrix, float *dbias) {
-    const num size = block_size(n_rows, width), weights = out_width * width, threads = threads_at_most();
-    Sums own[MOST_THREADS] = {{NULL, 0}};
-#pragma omp parallel num_threads(threads)
+    const num size = block_size(n_rows), weights = out_width * width;
+    const Gradient gradients[] = {{dmatrix, weights, 0}, {dnorm, width, weights}, {dbias, out_width, weights + width}};
+    const num of_sums = padded(weights + width + out_width), across = panels_size(width, size);
+    const num room_size = TALL * size + padded(width) + padded(size * width) + LANES;
+    Sums sums[MOST_THREADS] = {{NULL, 0}};
+    float *panels = scratch(SHARED, panels_size(width, out_width));
+#pragma omp parallel num_threads(threads_at_most())
     {
-        float *normed = scratch(2 * size * width + weights + width + out_width), *dnormed = normed + size * width;
-        float *own_dmatrix = dnormed + size * width, *own_dnorm = own_dmatrix + weights, *own_dbias = own_dnorm + width;
-        Sums *mine = own + own_thread();
-        mine->begin = own_dmatrix;
-        memset(own_dnorm, 0, (size_t)(width + out_width) * sizeof(float));
-#pragma omp for schedule(static)
+        const num thread = own_thread();
+        Sums *mine = sums + thread;
+        float *left = scratch(OWN, of_sums + across + room_size);
+        mine->begin = take(&left, of_sums);
+        float *normed_panels = take(&left, across), *dnormed = take(&left, size * width);
+        float *normed = take(&left, width), *room = take(&left, TALL * size);
+        float *own_dmatrix = own_sums(gradients, mine, thread), *own_dnorm = own_sums(gradients + 1, mine, thread);
+        float *own_dbias = own_sums(gradients + 2, mine, thread);
+        memset(own_dnorm, 0, (size_t)width * sizeof(float));
+        memset(own_dbias, 0, (size_t)out_width * sizeof(float));
+        share_panels(width, out_width, matrix, 0, panels);
+#pragma omp barrier
+#pragma omp for schedule(static) nowait
         for (num first = 0; first < n_rows; first += size) {
-            const num rows = first + size < n_rows ? size : n_rows - first;
+            const num rows = rows_from(first, size, n_rows);
             const float *d = dout + first * out_width;
-            multiply(rows, width, out_width, d, 0, matrix, 0, 0.0f, dnormed);
+            product(rows, width, out_width, d, out_width, panels, NOTHING, dnormed, width);
             for (num r = 0; r < rows; r++) {
-                const num at = (first + r) * width;
+                const num at = (first + r) * width, next = at + width;
+                if (r + 1 < rows) fetch(total + next, width), fetch(passed ? passed + next : dx + next, width);
                 for (num k = 0; k < out_width; k++) own_dbias[k] += d[r * out_width + k];
                 norm_row_again(width, total + at, inverse[first + r], norm, dnormed + r * width,
-                               passed ? passed + at : NULL, normed + r * width, own_dnorm, dx + at);
+                               passed ? passed + at : NULL, normed, own_dnorm, dx + at);
+                lay_row(width, rows, normed, r, normed_panels);
             }
-            multiply(out_width, width, rows, d, 1, normed, 0, mine->is_begun ? 1.0f : 0.0f, own_dmatrix);
+            add_product_across(out_width, width, rows, d, out_width, normed_panels, mine->is_begun, own_dmatrix, room);
             mine->is_begun = 1;
         }
-        add_up(own, threads, 0, weights, dmatrix);
-        add_up(own, threads, weights, width, dnorm);
-        add_up(own, threads, weights + width, out_width, dbias);
+        add_up(gradients, 3, sums, threads_at_most());
     }
 }
 
+/* The rows of a block through the second half of a layer, its matrices in panels; all threads call this together. */
+static void feed_blocks(num n_rows, num width, num mixed_width, num hidden, const float *x, const float *mixed,
+                        const float *out, const float *norm, float eps, const float *gate_up, const float *down,
+                        float *total, float *inverse, float *both, float *added) {
+    const num size = block_size(n_rows);
+    const num half = panels_size(hidden, width), row = apart(2 * hidden), gated_row = apart(hidden);
+    float *left = scratch(OWN, padded(size * width) + padded(size * apart(hidden)) + size * row);
+    float *normed = take(&left, size * width), *gated = take(&left, size * gated_row), *room = left;
+#pragma omp for schedule(static)
+    for (num first = 0; first < n_rows; first += size) {
+        const num rows = rows_from(first, size, n_rows);
+        float *own_both = both ? both + first * row : room, *own = total + first * width;
+        product(rows, width, mixed_width, mixed + first * mixed_width, mixed_width, out, (Base){x + first * width, width}, own, width);
+        for (num r = 0; r < rows; r++)
+            inverse[first + r] = norm_row(width, own + r * width, NULL, norm, eps, NULL, normed + r * width);
+        for (num j = 0; j < hidden; j += WIDE) {
+            const num columns = columns_from(j, hidden);
+            float *gate = own_both + j, *up = gate + hidden;
+            product_panel(rows, columns, width, normed, width, gate_up + j * width, NOTHING, gate, row, 0);
+            product_panel(rows, columns, width, normed, width, gate_up + half + j * width, NOTHING, up, row, 0);
+            for (num r = 0; r < rows; r++) swiglu_some(columns, gate + r * row, up + r * row, gated + r * gated_row + j);
+        }
+        product(rows, width, hidden, gated, gated_row, down, NOTHING, added + first * width, width);
+    }
+}
+
+/* The panels of gates, then those of ups; of the transpose, or, the other way round, all as one. */
+static void share_gate_up(num width, num hidden, const float *gate_up, float *panels) {
+    share_panels(hidden, width, gate_up, 1, panels);
+    share_panels(hidden, width, gate_up + hidden * width, 1, panels + panels_size(hidden, width));
+}
+
 /* The second half of a layer. total = x + mixed out^T; added = swiglu(norm(total) gate_up^T) down^T.
-   mixed (N, M), out (D, M), gate_up (2 F, D), down (D, F). `both` = norm(total) gate_up^T is kept if not absent. */
+   mixed (N, M), out (D, M), gate_up (2 F, D), down (D, F). `both` = norm(total) gate_up^T, in rows of
+   apart(2 F) numbers, is kept if not absent. */
 void feed_forward(num n_rows, num width, num mixed_width, num hidden, const float *x, const float *mixed,
                   const float *out, const float *norm, float eps, const float *gate_up, const float *down, float *total,
                   float *inverse, float *both, float *added) {
-    const num size = block_size(n_rows, width);
-#pragma omp parallel for schedule(static) num_threads(threads_at_most())
-    for (num first = 0; first < n_rows; first += size) {
-        const num rows = first + size < n_rows ? size : n_rows - first;
-        float *normed = scratch(size * (width + 3 * hidden)), *gated = normed + size * width;
-        float *own_both = both ? both + first * 2 * hidden : gated + size * hidden, *own = total + first * width;
-        memcpy(own, x + first * width, (size_t)(rows * width) * sizeof(float));
-        multiply(rows, width, mixed_width, mixed + first * mixed_width, 0, out, 1, 1.0f, own);
-        for (num r = 0; r < rows; r++)
-            inverse[first + r] = norm_row(width, own + r * width, NULL, norm, eps, NULL, normed + r * width);
-        multiply(rows, 2 * hidden, width, normed, 0, gate_up, 1, 0.0f, own_both);
-        for (num r = 0; r < rows; r++) swiglu_row(hidden, own_both + r * 2 * hidden, gated + r * hidden);
-        multiply(rows, width, hidden, gated, 0, down, 1, 0.0f, added + first * width);
+    const num out_size = panels_size(width, mixed_width), up_size = 2 * panels_size(hidden, width);
+    float *out_panels = scratch(SHARED, out_size + up_size + panels_size(width, hidden));
+    float *up_panels = out_panels + out_size, *down_panels = up_panels + up_size;
+#pragma omp parallel num_threads(threads_at_most())
+    {
+        share_panels(width, mixed_width, out, 1, out_panels);
+        share_gate_up(width, hidden, gate_up, up_panels);
+        share_panels(width, hidden, down, 1, down_panels);
+#pragma omp barrier
+        feed_blocks(n_rows, width, mixed_width, hidden, x, mixed, out_panels, norm, eps, up_panels, down_panels, total,
+                    inverse, both, added);
     }
 }
 
@@ -939,43 +1225,68 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
                            const float *total, const float *inverse, const float *both, const float *mixed,
                            const float *out, const float *norm, const float *gate_up, const float *down, float *dx,
                            float *dmixed, float *dout, float *dnorm, float *dgate_up, float *ddown) {
-    const num size = block_size(n_rows, width), threads = threads_at_most();
+    const num size = block_size(n_rows), row = 2 * hidden;
+    const num both_row = apart(row), gated_row = apart(hidden);
     const num out_size = width * mixed_width, up_size = 2 * hidden * width, down_size = width * hidden;
-    Sums own[MOST_THREADS] = {{NULL, 0}};
-#pragma omp parallel num_threads(threads)
+    const Gradient gradients[] = {{dout, out_size, 0},
+                                  {dgate_up, up_size, out_size},
+                                  {ddown, down_size, out_size + up_size},
+                                  {dnorm, width, out_size + up_size + down_size}};
+    const num of_sums = padded(out_size + up_size + down_size + width);
+    const num wider = hidden > width ? hidden : width, across = panels_size(wider > mixed_width ? wider : mixed_width, size);
+    const num room_size = size * (TALL + width + gated_row + both_row) + width + hidden + 6 * LANES;
+    Sums sums[MOST_THREADS] = {{NULL, 0}};
+    float *down_panels = scratch(SHARED, panels_size(hidden, width) + panels_size(width, 2 * hidden) +
+                                             panels_size(mixed_width, width));
+    float *up_panels = down_panels + panels_size(hidden, width), *out_panels = up_panels + panels_size(width, 2 * hidden);
+#pragma omp parallel num_threads(threads_at_most())
     {
-        float *own_dout = scratch(out_size + up_size + down_size + width + size * (2 * width + 4 * hidden));
-        float *own_dup = own_dout + out_size, *own_ddown = own_dup + up_size, *own_dnorm = own_ddown + down_size;
-        float *normed = own_dnorm + width, *dnormed = normed + size * width, *gated = dnormed + size * width;
-        float *dgated = gated + size * hidden, *dboth = dgated + size * hidden;
-        Sums *mine = own + own_thread();
-        mine->begin = own_dout;
+        const num thread = own_thread();
+        Sums *mine = sums + thread;
+        float *left = scratch(OWN, of_sums + across + room_size);
+        mine->begin = take(&left, of_sums);
+        float *panels = take(&left, across), *normed = take(&left, width), *dnormed = take(&left, size * width);
+        float *gated = take(&left, hidden), *dgated = take(&left, size * gated_row), *dboth = take(&left, size * both_row);
+        float *room = take(&left, TALL * size);
+        float *own_dout = own_sums(gradients, mine, thread), *own_dup = own_sums(gradients + 1, mine, thread);
+        float *own_ddown = own_sums(gradients + 2, mine, thread), *own_dnorm = own_sums(gradients + 3, mine, thread);
         memset(own_dnorm, 0, (size_t)width * sizeof(float));
-#pragma omp for schedule(static)
+        share_panels(hidden, width, down, 0, down_panels);
+        share_panels(width, 2 * hidden, gate_up, 0, up_panels);
+        share_panels(mixed_width, width, out, 0, out_panels);
+#pragma omp barrier
+#pragma omp for schedule(static) nowait
         for (num first = 0; first < n_rows; first += size) {
-            const num rows = first + size < n_rows ? size : n_rows - first;
-            const float keep = mine->is_begun ? 1.0f : 0.0f, *d = dadded + first * width;
+            const num rows = rows_from(first, size, n_rows);
+            const float *d = dadded + first * width, *own_mixed = mixed + first * mixed_width;
             float *own_dx = dx + first * width;
-            multiply(rows, hidden, width, d, 0, down, 0, 0.0f, dgated);
-            for (num r = 0; r < rows; r++)
-                swiglu_row_backward(hidden, dgated + r * hidden, both + (first + r) * 2 * hidden, dboth + r * 2 * hidden,
-                                    gated + r * hidden);
-            multiply(width, hidden, rows, d, 1, gated, 0, keep, own_ddown);
-            multiply(rows, width, 2 * hidden, dboth, 0, gate_up, 0, 0.0f, dnormed);
+            product(rows, hidden, width, d, width, down_panels, NOTHING, dgated, gated_row);
             for (num r = 0; r < rows; r++) {
-                const num at = (first + r) * width;
-                norm_row_again(width, total + at, inverse[first + r], norm, dnormed + r * width, passed + at,
-                               normed + r * width, own_dnorm, own_dx + r * width);
+                const float *gate = both + (first + r) * both_row;
+                float *dgate = dboth + r * both_row;
+                if (r + 1 < rows) fetch(gate + both_row, row);
+                swiglu_some_backward(hidden, dgated + r * gated_row, gate, gate + hidden, dgate, dgate + hidden, gated);
+                lay_row(hidden, rows, gated, r, panels);
             }
-            multiply(2 * hidden, width, rows, dboth, 1, normed, 0, keep, own_dup);
-            multiply(rows, mixed_width, width, own_dx, 0, out, 0, 0.0f, dmixed + first * mixed_width);
-            multiply(width, mixed_width, rows, own_dx, 1, mixed + first * mixed_width, 0, keep, own_dout);
+            add_product_across(width, hidden, rows, d, width, panels, mine->is_begun, own_ddown, room);
+            product(rows, width, row, dboth, both_row, up_panels, NOTHING, dnormed, width);
+            for (num r = 0; r < rows; r++) {
+                const num at = (first + r) * width, next = at + width;
+                if (r + 1 < rows) fetch(total + next, width), fetch(passed + next, width), fetch(dx + next, width);
+                norm_row_again(width, total + at, inverse[first + r], norm, dnormed + r * width, passed + at,
+                               normed, own_dnorm, own_dx + r * width);
+                lay_row(width, rows, normed, r, panels);
+            }
+            add_product_across(row, width, rows, dboth, both_row, panels, mine->is_begun, own_dup, room);
+            product(rows, mixed_width, width, own_dx, width, out_panels, NOTHING, dmixed + first * mixed_width, mixed_width);
+            for (num r = 0; r < rows; r++) {
+                if (r + 4 < rows) fetch(own_mixed + (r + 4) * mixed_width, mixed_width);
+                lay_row(mixed_width, rows, own_mixed + r * mixed_width, r, panels);
+            }
+            add_product_across(width, mixed_width, rows, own_dx, width, panels, mine->is_begun, own_dout, room);
             mine->is_begun = 1;
         }
-        add_up(own, threads, 0, out_size, dout);
-        add_up(own, threads, out_size, up_size, dgate_up);
-        add_up(own, threads, out_size + up_size, down_size, ddown);
-        add_up(own, threads, out_size + up_size + down_size, width, dnorm);
+        add_up(gradients, 4, sums, threads_at_most());
     }
 }
 
@@ -984,21 +1295,113 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
 /* The weights of a layer, in the order in which they are given. */
 enum { NORM, QKV, QKV_BIAS, OUT, MLP_NORM, GATE_UP, DOWN, NUM_WEIGHTS };
 
-/* x (N, D) through the layers, whose weights and memories are given, and the last norm: out (N, D). `work` has room for
-   N (3 D + W + H K + 1) numbers. */
+/* The matrices of one layer in panels, one after another. */
+typedef struct {
+    num qkv, out, gate_up, down, end;
+} Places;
+
+static Places places_of(num width, num mixed_width, num projected, num hidden) {
+    const num out = panels_size(projected, width), gate_up = out + panels_size(width, mixed_width);
+    const num down = gate_up + 2 * panels_size(hidden, width);
+    return (Places){0, out, gate_up, down, down + panels_size(width, hidden)};
+}
+
+/* How many numbers the panels of one layer have. */
+num layer_panels_size(num width, num mixed_width, num projected, num hidden) {
+    return places_of(width, mixed_width, projected, hidden).end;
+}
+
+/* The panels of all layers; they serve for as long as the weights stay the same. */
+void lay_layers(num n_layers, num width, num mixed_width, num projected, num hidden, const float *const *weights,
+                float *panels) {
+    const Places at = places_of(width, mixed_width, projected, hidden);
+#pragma omp parallel num_threads(threads_at_most())
+    for (num layer = 0; layer < n_layers; layer++) {
+        const float *const *of = weights + layer * NUM_WEIGHTS;
+        float *own = panels + layer * at.end;
+        share_panels(projected, width, of[QKV], 1, own + at.qkv);
+        share_panels(width, mixed_width, of[OUT], 1, own + at.out);
+        share_gate_up(width, hidden, of[GATE_UP], own + at.gate_up);
+        share_panels(width, hidden, of[DOWN], 1, own + at.down);
+    }
+}
+
+/* x (N, D) through the layers, whose weights, panels and memories are given, and the last norm: out (N, D). `work` has
+   room for N (3 D + W + H K + 1) numbers. */
 void layers_step(num n_layers, num n_rows, num width, num hidden, float eps, const float *const *weights,
-                 const Memory *const *memories, const float *last_norm, const float *x, float *work, float *out) {
+                 const float *panels, const Memory *const *memories, const float *last_norm, const float *x, float *work,
+                 float *out) {
     const Memory *first = memories[0];
     const num mixed_width = first->heads * first->width, projected = mixed_width + 2 * first->kv_heads * first->width;
+    const Places at = places_of(width, mixed_width, projected, hidden);
     float *total = work, *later = total + n_rows * width, *added = later + n_rows * width;
     float *qkv = added + n_rows * width, *mixed = qkv + n_rows * projected, *inverse = mixed + n_rows * mixed_width;
     for (num layer = 0; layer < n_layers; layer++) {
-        const float *const *of = weights + layer * NUM_WEIGHTS;
-        project_forward(n_rows, width, projected, layer ? later : x, layer ? added : NULL, of[NORM], eps, of[QKV],
-                        of[QKV_BIAS], total, inverse, qkv);
+        const float *const *of = weights + layer * NUM_WEIGHTS, *own = panels + layer * at.end;
+#pragma omp parallel num_threads(threads_at_most())
+        project_blocks(n_rows, width, projected, layer ? later : x, layer ? added : NULL, of[NORM], eps, own + at.qkv,
+                       of[QKV_BIAS], total, inverse, qkv);
         attention_step(memories[layer], qkv, mixed);
-        feed_forward(n_rows, width, mixed_width, hidden, layer ? total : x, mixed, of[OUT], of[MLP_NORM], eps,
-                     of[GATE_UP], of[DOWN], later, inverse, NULL, added);
+#pragma omp parallel num_threads(threads_at_most())
+        feed_blocks(n_rows, width, mixed_width, hidden, layer ? total : x, mixed, own + at.out, of[MLP_NORM], eps,
+                    own + at.gate_up, own + at.down, later, inverse, NULL, added);
     }
     add_norm_forward(n_rows, width, later, added, last_norm, eps, total, out, inverse);
+}
+
+/* ---- the optimiser ---------------------------------------------------------------------------------------------- */
+
+enum { PART = 4096 };
+
+/* The sum of squares of all numbers of several arrays; by parts, so that it is the same with any number of threads. */
+double sum_of_squares(num n_arrays, const num *sizes, const float *const *arrays) {
+    num n_parts = 0;
+    for (num array = 0; array < n_arrays; array++) n_parts += (sizes[array] + PART - 1) / PART;
+    double *sums = (double *)scratch(SHARED, 2 * n_parts), sum = 0.0;
+#pragma omp parallel
+    {
+        double *own = sums;
+        for (num array = 0; array < n_arrays; array++) {
+            const num parts = (sizes[array] + PART - 1) / PART;
+#pragma omp for schedule(static) nowait
+            for (num part = 0; part < parts; part++) {
+                const num left = sizes[array] - part * PART, count = left < PART ? left : PART;
+                const float *from = arrays[array] + part * PART;
+                own[part] = dot(from, from, count);
+            }
+            own += parts;
+        }
+    }
+    for (num part = 0; part < n_parts; part++) sum += sums[part];
+    return sum;
+}
+
+/* What AdamW's step is told. */
+typedef struct {
+    float scale; /* of the gradients */
+    float rate, first, second, epsilon;
+    float first_left, second_left; /* 1 - first^t and the root of 1 - second^t, at step t */
+} Move;
+
+/* One step of AdamW for several arrays, each with its weight decay. */
+void adamw_step(num n_arrays, const num *sizes, const float *decays, float *const *values, const float *const *gradients,
+                float *const *averages, float *const *squares, const Move *move) {
+    const Move m = *move;
+    const float size = m.rate / m.first_left;
+#pragma omp parallel
+    for (num array = 0; array < n_arrays; array++) {
+        const float kept = 1.0f - m.rate * decays[array];
+        const float *gradient = gradients[array];
+        float *value = values[array], *average = averages[array], *square = squares[array];
+#pragma omp for schedule(static) nowait
+        for (num part = 0; part < (sizes[array] + PART - 1) / PART; part++) {
+            const num end = (part + 1) * PART < sizes[array] ? (part + 1) * PART : sizes[array];
+            for (num at = part * PART; at < end; at++) {
+                const float g = gradient[at] * m.scale;
+                average[at] += (g - average[at]) * (1.0f - m.first);
+                square[at] = square[at] * m.second + g * g * (1.0f - m.second);
+                value[at] = value[at] * kept - size * average[at] / (sqrtf(square[at]) / m.second_left + m.epsilon);
+            }
+        }
+    }
 }

@@ -88,23 +88,5 @@ def available() -> bool:
     return library() is not None
 
 
-@cache
-def multiplies() -> bool:
-    """Whether the kernels can use the matrix product of PyTorch's library, which then does a layer's half in one go.
-
-    That is Intel's MKL, whose products are run by whichever thread calls, with GNU's threads, as the wheels of PyTorch
-    have it; other libraries bring threads of their own.
-    """
-    import torch  # not when this module is run to build the kernels
-
-    loaded = library()
-    path = Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"
-    has_mkl = torch.backends.mkl.is_available() and any(path.parent.glob("libgomp*"))  # type: ignore[no-untyped-call]
-    if loaded is None or not has_mkl or not path.exists():
-        return False
-    found = getattr(ctypes.CDLL(str(path)), "sgemm_", None)
-    return found is not None and loaded.use_sgemm(ctypes.cast(found, ctypes.c_void_p)) == 1
-
-
 if __name__ == "__main__":
     print(build())
