@@ -142,7 +142,7 @@ class AdamW:
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], settings: OptimizerSettings, in_kernels: bool) -> None:
-        self._settings = settings
+        self._settings, self._in_kernels = settings, in_kernels
         self._steps = torch.zeros((), dtype=torch.int64)
         self.state = {"adamw.steps": self._steps}
         self._groups: list[tuple[list[Tensor], list[Tensor], list[Tensor], float]] = []
@@ -154,41 +154,42 @@ class AdamW:
             if own:
                 decay = settings.weight_decay if decayed else 0.0
                 self._groups.append((list(own.values()), averages, squares, decay))
-        self._kernel = self._compiled() if in_kernels else None
-
-    def _compiled(self) -> kernels.AdamWStep:
-        values, averages, squares = (
-            [tensor for group in self._groups for tensor in group[which]] for which in (0, 1, 2)
-        )
-        decays = [decay for group in self._groups for decay in [group[3]] * len(group[0])]
-        return kernels.AdamWStep(values, averages, squares, decays)
 
     @torch.no_grad()
     def step(self, learning_rate: float, scale: float = 1.0) -> None:
         """Move every parameter by its gradient times `scale`."""
-        first, second = self._settings.betas
+        betas, epsilon = self._settings.betas, self._settings.epsilon
         self._steps += 1
-        if self._kernel is not None:
-            gradients = [_grad(value) for group in self._groups for value in group[0]]
-            betas, epsilon = self._settings.betas, self._settings.epsilon
-            self._kernel(gradients, scale, int(self._steps), learning_rate, betas, epsilon)
-            return
         for parameters, averages, squares, decay in self._groups:
-            if scale != 1.0:
-                torch._foreach_mul_([_grad(value) for value in parameters], scale)
+            gradients = [_grad(value) for value in parameters]
+            if self._in_kernels:
+                kernels.adamw_step(
+                    parameters,
+                    gradients,
+                    averages,
+                    squares,
+                    scale=scale,
+                    step=int(self._steps),
+                    learning_rate=learning_rate,
+                    weight_decay=decay,
+                    betas=betas,
+                    epsilon=epsilon,
+                )
+                continue
+            torch._foreach_mul_(gradients, scale)
             steps = self._steps.to(parameters[0].device, torch.float32)
             torch._fused_adamw_(
                 parameters,
-                [_grad(value) for value in parameters],
+                gradients,
                 averages,
                 squares,
                 [],
                 [steps] * len(parameters),
                 lr=learning_rate,
-                beta1=first,
-                beta2=second,
+                beta1=betas[0],
+                beta2=betas[1],
                 weight_decay=decay,
-                eps=self._settings.epsilon,
+                eps=epsilon,
                 amsgrad=False,
                 maximize=False,
             )

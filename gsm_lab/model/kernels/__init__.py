@@ -1,10 +1,10 @@
 """Compiled float32 kernels for the CPU: `library` builds and loads them, `functions` gives them gradients."""
 
 from gsm_lab.model.kernels.functions import (
-    AdamWStep,
     Heads,
     LayerMemory,
     Stack,
+    adamw_step,
     add_norm,
     attention,
     choose_tokens,
@@ -20,10 +20,10 @@ from gsm_lab.model.kernels.functions import (
 from gsm_lab.model.kernels.library import available, build, remove
 
 __all__ = [
-    "AdamWStep",
     "Heads",
     "LayerMemory",
     "Stack",
+    "adamw_step",
     "add_norm",
     "attention",
     "available",

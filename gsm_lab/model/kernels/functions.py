@@ -458,7 +458,7 @@ class _Move(ctypes.Structure):
 
     _fields_ = tuple(
         (name, ctypes.c_float)
-        for name in ("scale", "rate", "first", "second", "epsilon", "first_left", "second_left")
+        for name in ("scale", "rate", "decay", "first", "second", "epsilon", "first_left", "second_left")
     )
 
 
@@ -476,31 +476,26 @@ def length_of(tensors: Sequence[Tensor]) -> float:
     return math.sqrt(loaded.sum_of_squares(ctypes.c_int64(len(tensors)), sizes, _addresses(tensors)))
 
 
-class AdamWStep:
-    """AdamW for tensors that keep their places: values, averages of the gradient and of its square, weight decays."""
-
-    def __init__(
-        self, values: Sequence[Tensor], averages: Sequence[Tensor], squares: Sequence[Tensor], decays: Sequence[float]
-    ) -> None:
-        self._moved = (values, averages, squares)
-        self._sizes = (ctypes.c_int64 * len(values))(*[value.numel() for value in values])
-        self._decays = (ctypes.c_float * len(values))(*decays)
-
-    def __call__(
-        self,
-        gradients: Sequence[Tensor],
-        scale: float,
-        step: int,
-        learning_rate: float,
-        betas: tuple[float, float],
-        epsilon: float,
-    ) -> None:
-        """Move every value by its gradient times `scale`; `step` counts from 1."""
-        first, second = betas
-        move = _Move(scale, learning_rate, first, second, epsilon, 1.0 - first**step, math.sqrt(1.0 - second**step))
-        values, averages, squares = map(_addresses, self._moved)
-        arrays = (self._sizes, self._decays, values, _addresses(gradients), averages, squares, move)
-        _call("adamw_step", len(gradients), *arrays)
+def adamw_step(
+    values: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    averages: Sequence[Tensor],
+    squares: Sequence[Tensor],
+    *,
+    scale: float,
+    step: int,
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    epsilon: float,
+) -> None:
+    """Move every value by its gradient times `scale` with AdamW, in place; `step` counts from 1."""
+    first, second = betas
+    move = _Move(
+        scale, learning_rate, weight_decay, first, second, epsilon, 1.0 - first**step, math.sqrt(1.0 - second**step)
+    )
+    sizes = (ctypes.c_int64 * len(values))(*[value.numel() for value in values])
+    _call("adamw_step", len(values), sizes, *map(_addresses, (values, gradients, averages, squares)), move)
 
 
 class Stack:
@@ -533,5 +528,7 @@ class Stack:
         memories = (ctypes.c_void_p * len(aimed))(*aimed)
         out_RD, work = torch.empty_like(x_RD), x_RD.new_empty(rows * self._room)
         sizes = (len(aimed), rows, width, self._hidden)
-        _call("layers_step", *sizes, self._eps, self._pointers, self._panels, memories, self._norm_D, x_RD, work, out_RD)
+        _call(
+            "layers_step", *sizes, self._eps, self._pointers, self._panels, memories, self._norm_D, x_RD, work, out_RD
+        )
         return out_RD

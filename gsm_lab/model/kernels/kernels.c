@@ -1379,18 +1379,17 @@ double sum_of_squares(num n_arrays, const num *sizes, const float *const *arrays
 /* What AdamW's step is told. */
 typedef struct {
     float scale; /* of the gradients */
-    float rate, first, second, epsilon;
+    float rate, decay, first, second, epsilon;
     float first_left, second_left; /* 1 - first^t and the root of 1 - second^t, at step t */
 } Move;
 
-/* One step of AdamW for several arrays, each with its weight decay. */
-void adamw_step(num n_arrays, const num *sizes, const float *decays, float *const *values, const float *const *gradients,
+/* One step of AdamW for several arrays. */
+void adamw_step(num n_arrays, const num *sizes, float *const *values, const float *const *gradients,
                 float *const *averages, float *const *squares, const Move *move) {
     const Move m = *move;
-    const float size = m.rate / m.first_left;
+    const float size = m.rate / m.first_left, kept = 1.0f - m.rate * m.decay;
 #pragma omp parallel
     for (num array = 0; array < n_arrays; array++) {
-        const float kept = 1.0f - m.rate * decays[array];
         const float *gradient = gradients[array];
         float *value = values[array], *average = averages[array], *square = squares[array];
 #pragma omp for schedule(static) nowait
