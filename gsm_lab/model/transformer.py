@@ -316,34 +316,18 @@ class Transformer(nn.Module):
         Raises:
             TokenError: a document is longer than the model has positions.
         """
-        positions_BT = self._positions(tokens_BT, positions_BT, documents_BT)
+        length = tokens_BT.shape[1]
+        if positions_BT is None:
+            positions_BT = (
+                torch.arange(length, device=tokens_BT.device).expand_as(tokens_BT)
+                if documents_BT is None
+                else document_positions(documents_BT)
+            )
+        self._check_room(positions_BT)
         if kernels.suit(self.model.embed_tokens.weight):
-            hidden_ND, kept_N = self._hidden_without_padding(tokens_BT, positions_BT, documents_BT)
-            if documents_BT is not None:
-                hidden_ND = hidden_ND.new_zeros(tokens_BT.numel(), self.shape.width).index_copy(0, kept_N, hidden_ND)
-            return hidden_ND.view(*tokens_BT.shape, -1)
+            return self._hidden_without_padding(tokens_BT, positions_BT, documents_BT)
         attend = self._attend_rows(positions_BT.long(), self._within(documents_BT))
         return self.model(tokens_BT.long(), [attend] * self.shape.layers)  # type: ignore[no-any-return]
-
-    def hidden_at(
-        self, places_M: Tensor, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Tensor | None = None
-    ) -> Tensor:
-        """`hidden` at some places of its rows laid end to end: (M,) -> (M, D). The places grow; none is padding."""
-        if not kernels.suit(self.model.embed_tokens.weight):
-            return self.hidden(tokens_BT, positions_BT, documents_BT).flatten(0, 1).index_select(0, places_M)
-        positions_BT = self._positions(tokens_BT, positions_BT, documents_BT)
-        hidden_ND, kept_N = self._hidden_without_padding(tokens_BT, positions_BT, documents_BT)
-        return hidden_ND.index_select(0, torch.searchsorted(kept_N, places_M))
-
-    def _positions(self, tokens_BT: Tensor, positions_BT: Tensor | None, documents_BT: Tensor | None) -> Tensor:
-        """The positions that are given, or those of the documents, or those of the rows, checked."""
-        if positions_BT is None and documents_BT is None:
-            positions_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device).expand_as(tokens_BT)
-        elif positions_BT is None:
-            assert documents_BT is not None
-            positions_BT = document_positions(documents_BT)
-        self._check_room(positions_BT)
-        return positions_BT
 
     def hidden_of(self, tokens_N: Tensor, texts: Texts) -> Tensor:
         """Final hidden states of texts laid end to end: (N,) -> (N, D).
@@ -377,14 +361,12 @@ class Transformer(nn.Module):
         tables = (self.model.cosines, self.model.sines)
         return kernels.Heads(shape.heads, shape.kv_heads, shape.head_width, *layout, *tables)
 
-    def _hidden_without_padding(
-        self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """`hidden` by way of `hidden_of`: the states of all tokens but the padding (N, D), and their places (N,)."""
+    def _hidden_without_padding(self, tokens_BT: Tensor, positions_BT: Tensor, documents_BT: Tensor | None) -> Tensor:
+        """`hidden` by way of `hidden_of`; 0 where there is padding."""
         rows, length = tokens_BT.shape
         if documents_BT is None:
             texts = Texts.of_lengths(torch.full((rows,), length), positions_BT.reshape(-1).long())
-            return self.hidden_of(tokens_BT.reshape(-1), texts), torch.arange(rows * length)
+            return self.hidden_of(tokens_BT.reshape(-1), texts).view(rows, length, -1)
         kept_N = (documents_BT >= 0).flatten().nonzero().squeeze(1)
         row_N = torch.arange(rows).repeat_interleave(length)[kept_N]
         document_N = documents_BT.reshape(-1)[kept_N]
@@ -393,7 +375,9 @@ class Transformer(nn.Module):
         begins = begins_N.nonzero().squeeze(1)
         lengths = torch.cat((begins, torch.tensor([len(kept_N)]))).diff()
         texts = Texts.of_lengths(lengths, positions_BT.reshape(-1)[kept_N].long())
-        return self.hidden_of(tokens_BT.reshape(-1)[kept_N], texts), kept_N
+        hidden_ND = self.hidden_of(tokens_BT.reshape(-1)[kept_N], texts)
+        hidden_BTD = hidden_ND.new_zeros(rows * length, hidden_ND.shape[1]).index_copy(0, kept_N, hidden_ND)
+        return hidden_BTD.view(rows, length, -1)
 
     def _within(self, documents_BT: Tensor | None) -> AttendHeads:
         """Attention within the documents of rows, or within whole rows."""

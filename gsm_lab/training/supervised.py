@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gsm_lab.data import PackedRows
 
 Hidden = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""`Transformer.hidden`, compiled: tokens, positions and documents (B, T) -> (B, T, D)."""
+"""`Transformer.hidden`, or the same compiled: tokens, positions and documents (B, T) -> (B, T, D)."""
 
 
 @dataclass(frozen=True)
@@ -193,11 +193,12 @@ class _Training:
                 )
             self.progress.window_loss += total
 
-    def _layers(self, batch: DrawnBatch) -> Hidden | None:
-        """The layers compiled, at the first batch, where they are to be."""
-        on_gpu = self.model.device.type == "cuda"
-        if self._hidden is None and (on_gpu if self.settings.compile is None else self.settings.compile):
-            self._hidden = self._compiled(batch)
+    def _layers(self, batch: DrawnBatch) -> Hidden:
+        """The layers as they are, or compiled at the first batch."""
+        if self._hidden is None:
+            on_gpu = self.model.device.type == "cuda"
+            wanted = on_gpu if self.settings.compile is None else self.settings.compile
+            self._hidden = self._compiled(batch) if wanted else self.model.hidden
         return self._hidden
 
     def _compiled(self, batch: DrawnBatch) -> Hidden:
@@ -309,16 +310,13 @@ def batch_loss(
 def rows_loss(
     model: Transformer, rows: ScoredRows, precision: Precision = "float32", hidden: Hidden | None = None
 ) -> Tensor:
-    """The summed cross-entropy of rows on the model's device, in nats; `hidden` is `model.hidden`, compiled.
+    """The summed cross-entropy of rows on the model's device, in nats; `hidden` stands for `model.hidden`.
 
     The number of scored positions differs from batch to batch, so the head is not part of what is compiled.
     """
     with working_precision(model, precision):
-        layout = (rows.tokens_BT, rows.positions_BT, rows.documents_BT)
-        if hidden is None:
-            hidden_ND = model.hidden_at(rows.places_N, *layout)
-        else:
-            hidden_ND = hidden(*layout).flatten(0, 1).index_select(0, rows.places_N)
+        hidden_BTD = (hidden or model.hidden)(rows.tokens_BT, rows.positions_BT, rows.documents_BT)
+    hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, rows.places_N)
     return -token_logprobs(model.head(hidden_ND), rows.targets_N).sum()
 
 
