@@ -87,7 +87,8 @@ class Optimizer:
             raise TrainingError(
                 f"the gradient's length is {length}: no step was made. Lower the learning rate, or look at the batch."
             )
-        clipped = min(1.0, self.settings.gradient_clip / (length + CLIP_ROOM))
+        most = self.settings.gradient_clip
+        clipped = 1.0 if length <= most else most / (length + CLIP_ROOM)
         self._adamw.step(self.settings.learning_rate * learning_rate_scale, clipped)
         if self._muon is not None:
             self._muon.step(self.settings.matrix_learning_rate * learning_rate_scale, clipped)

@@ -1,7 +1,9 @@
 """The compiled kernels do what PyTorch's operations do, and the number of threads changes no bit."""
 
 import math
+import os
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -325,6 +327,31 @@ def test_rows_of_a_layer_do_not_depend_on_the_number_of_threads(rows):
         torch.set_num_threads(threads)
     for others in found[1:]:
         assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
+
+
+def test_gradients_count_all_threads_where_those_within_a_thread_are_limited():
+    """`OMP_NUM_THREADS=3,1` gives three threads, and one to whoever asks within them."""
+    code = """if True:
+        import torch
+        from gsm_lab.model import kernels
+        torch.set_num_threads(3)
+        generator = torch.Generator().manual_seed(0)
+        sizes = ((90, 32), (90, 32), (32,), (96, 32), (96,), (32, 32), (80, 32), (32, 40))
+        x, added, *weights = [torch.randn(size, generator=generator).requires_grad_() for size in sizes]
+        norm, matrix, bias, out, gate_up, down = weights
+        total, projected = kernels.project(x, added, norm, matrix, bias, 1e-6)
+        later, fed = kernels.feed_forward(total, projected[:, :32], out, norm, gate_up, down, 1e-6)
+        found = torch.autograd.grad(later.sum() + fed.square().sum(), weights)
+        torch.set_num_threads(1)
+        total, projected = kernels.project(x, added, norm, matrix, bias, 1e-6)
+        later, fed = kernels.feed_forward(total, projected[:, :32], out, norm, gate_up, down, 1e-6)
+        for one, other in zip(found, torch.autograd.grad(later.sum() + fed.square().sum(), weights)):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-5 * other.abs().max().item())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "3,1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_length_of_tensors_is_that_in_float64():

@@ -456,14 +456,16 @@ class LayerMemory:
 class _Move(ctypes.Structure):
     """`Move` of kernels.c."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_float)
-        for name in ("scale", "rate", "decay", "first", "second", "epsilon", "first_left", "second_left")
+    _fields_ = (
+        *((name, ctypes.c_float) for name in ("scale", "rate", "decay", "epsilon")),
+        *((name, ctypes.c_float) for name in ("first_new", "second", "second_new", "first_left", "second_left")),
     )
 
 
 def _addresses(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
-    assert all(tensor.is_contiguous() and tensor.dtype == torch.float32 for tensor in tensors)
+    for tensor in tensors:
+        assert tensor.is_contiguous()
+        assert (tensor.dtype, tensor.device.type) == (torch.float32, "cpu")
     return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
 
 
@@ -491,15 +493,16 @@ def adamw_step(
 ) -> None:
     """Move every value by its gradient times `scale` with AdamW, in place; `step` counts from 1."""
     first, second = betas
-    move = _Move(
-        scale, learning_rate, weight_decay, first, second, epsilon, 1.0 - first**step, math.sqrt(1.0 - second**step)
-    )
+    averaging = (1.0 - first, second, 1.0 - second, 1.0 - first**step, math.sqrt(1.0 - second**step))
+    move = _Move(scale, learning_rate, weight_decay, epsilon, *averaging)
+    sets = zip(values, gradients, averages, squares, strict=True)
+    assert all(len({tensor.numel() for tensor in each}) == 1 for each in sets)
     sizes = (ctypes.c_int64 * len(values))(*[value.numel() for value in values])
     _call("adamw_step", len(values), sizes, *map(_addresses, (values, gradients, averages, squares)), move)
 
 
 class Stack:
-    """All layers for one new token a row, without a gradient: see `suit_stack`.
+    """All layers for one new token a row, without a gradient: see `suit_stack`. The weights are those of its birth.
 
     Args:
         weights: of each layer norm, queries-keys-values, their bias, what mixes the heads, norm, gates-ups, downs.

@@ -1040,8 +1040,8 @@ static num own_thread(void) {
 }
 
 /* Rows of a block: few enough to stay in the cache, enough for quick products, and as many blocks for every thread. */
-static num block_size(num n_rows) {
-    const num threads = threads_at_most(), most = 128, share = (n_rows + threads - 1) / threads;
+static num block_size(num n_rows, num threads) {
+    const num most = 128, share = (n_rows + threads - 1) / threads;
     const num blocks = (share + most - 1) / most;
     return n_rows ? (share + blocks - 1) / blocks : most;
 }
@@ -1049,10 +1049,10 @@ static num block_size(num n_rows) {
 /* Rows and the next of the blocks into which `n_rows` are cut, for loops over their first rows. */
 static num rows_from(num first, num size, num n_rows) { return first + size < n_rows ? size : n_rows - first; }
 
-/* The rows of a block through the first half of a layer, the matrix in panels; all threads call this together. */
-static void project_blocks(num n_rows, num width, num out_width, const float *x, const float *added, const float *norm,
-                           float eps, const float *panels, const float *bias, float *total, float *inverse, float *out) {
-    const num size = block_size(n_rows);
+/* The rows of blocks through the first half of a layer, the matrix in panels; all threads call this together. */
+static void project_blocks(num size, num n_rows, num width, num out_width, const float *x, const float *added,
+                           const float *norm, float eps, const float *panels, const float *bias, float *total,
+                           float *inverse, float *out) {
     float *normed = scratch(OWN, size * width);
 #pragma omp for schedule(static)
     for (num first = 0; first < n_rows; first += size) {
@@ -1070,12 +1070,13 @@ static void project_blocks(num n_rows, num width, num out_width, const float *x,
 /* total = x + added (no `added`: x itself), and the norm of that times a matrix, plus a bias: out (N, W). */
 void project_forward(num n_rows, num width, num out_width, const float *x, const float *added, const float *norm,
                      float eps, const float *matrix, const float *bias, float *total, float *inverse, float *out) {
+    const num threads = threads_at_most(), size = block_size(n_rows, threads);
     float *panels = scratch(SHARED, panels_size(out_width, width));
-#pragma omp parallel num_threads(threads_at_most())
+#pragma omp parallel num_threads(threads)
     {
         share_panels(out_width, width, matrix, 1, panels);
 #pragma omp barrier
-        project_blocks(n_rows, width, out_width, x, added, norm, eps, panels, bias, total, inverse, out);
+        project_blocks(size, n_rows, width, out_width, x, added, norm, eps, panels, bias, total, inverse, out);
     }
 }
 
@@ -1128,13 +1129,13 @@ static inline void norm_row_again(num width, const float *total, float inverse, 
 void project_backward(num n_rows, num width, num out_width, const float *dout, const float *total, const float *inverse,
                       const float *norm, const float *matrix, const float *passed, float *dx, float *dnorm,
                       float *dmatrix, float *dbias) {
-    const num size = block_size(n_rows), weights = out_width * width;
+    const num threads = threads_at_most(), size = block_size(n_rows, threads), weights = out_width * width;
     const Gradient gradients[] = {{dmatrix, weights, 0}, {dnorm, width, weights}, {dbias, out_width, weights + width}};
     const num of_sums = padded(weights + width + out_width), across = panels_size(width, size);
     const num room_size = TALL * size + padded(width) + padded(size * width) + LANES;
     Sums sums[MOST_THREADS] = {{NULL, 0}};
     float *panels = scratch(SHARED, panels_size(width, out_width));
-#pragma omp parallel num_threads(threads_at_most())
+#pragma omp parallel num_threads(threads)
     {
         const num thread = own_thread();
         Sums *mine = sums + thread;
@@ -1164,16 +1165,16 @@ void project_backward(num n_rows, num width, num out_width, const float *dout, c
             add_product_across(out_width, width, rows, d, out_width, normed_panels, mine->is_begun, own_dmatrix, room);
             mine->is_begun = 1;
         }
-        add_up(gradients, 3, sums, threads_at_most());
+        add_up(gradients, 3, sums, threads);
     }
 }
 
-/* The rows of a block through the second half of a layer, its matrices in panels; all threads call this together. */
-static void feed_blocks(num n_rows, num width, num mixed_width, num hidden, const float *x, const float *mixed,
-                        const float *out, const float *norm, float eps, const float *gate_up, const float *down,
+/* The rows of blocks through the second half of a layer, its matrices in panels; all threads call this together. */
+static void feed_blocks(num size, num n_rows, num width, num mixed_width, num hidden, const float *x,
+                        const float *mixed, const float *out, const float *norm, float eps, const float *gate_up, const float *down,
                         float *total, float *inverse, float *both, float *added) {
-    const num size = block_size(n_rows);
     const num half = panels_size(hidden, width), row = apart(2 * hidden), gated_row = apart(hidden);
+    const int at_once = (int)WIDE >= (int)LANES; /* a panel's columns fill vectors, while they are in the cache */
     float *left = scratch(OWN, padded(size * width) + padded(size * apart(hidden)) + size * row);
     float *normed = take(&left, size * width), *gated = take(&left, size * gated_row), *room = left;
 #pragma omp for schedule(static)
@@ -1188,13 +1189,16 @@ static void feed_blocks(num n_rows, num width, num mixed_width, num hidden, cons
             float *gate = own_both + j, *up = gate + hidden;
             product_panel(rows, columns, width, normed, width, gate_up + j * width, NOTHING, gate, row, 0);
             product_panel(rows, columns, width, normed, width, gate_up + half + j * width, NOTHING, up, row, 0);
-            for (num r = 0; r < rows; r++) swiglu_some(columns, gate + r * row, up + r * row, gated + r * gated_row + j);
+            for (num r = 0; at_once && r < rows; r++)
+                swiglu_some(columns, gate + r * row, up + r * row, gated + r * gated_row + j);
         }
+        for (num r = 0; !at_once && r < rows; r++)
+            swiglu_some(hidden, own_both + r * row, own_both + r * row + hidden, gated + r * gated_row);
         product(rows, width, hidden, gated, gated_row, down, NOTHING, added + first * width, width);
     }
 }
 
-/* The panels of gates, then those of ups; of the transpose, or, the other way round, all as one. */
+/* The panels of gates, then those of ups, of the transpose. */
 static void share_gate_up(num width, num hidden, const float *gate_up, float *panels) {
     share_panels(hidden, width, gate_up, 1, panels);
     share_panels(hidden, width, gate_up + hidden * width, 1, panels + panels_size(hidden, width));
@@ -1209,13 +1213,14 @@ void feed_forward(num n_rows, num width, num mixed_width, num hidden, const floa
     const num out_size = panels_size(width, mixed_width), up_size = 2 * panels_size(hidden, width);
     float *out_panels = scratch(SHARED, out_size + up_size + panels_size(width, hidden));
     float *up_panels = out_panels + out_size, *down_panels = up_panels + up_size;
-#pragma omp parallel num_threads(threads_at_most())
+    const num threads = threads_at_most(), size = block_size(n_rows, threads);
+#pragma omp parallel num_threads(threads)
     {
         share_panels(width, mixed_width, out, 1, out_panels);
         share_gate_up(width, hidden, gate_up, up_panels);
         share_panels(width, hidden, down, 1, down_panels);
 #pragma omp barrier
-        feed_blocks(n_rows, width, mixed_width, hidden, x, mixed, out_panels, norm, eps, up_panels, down_panels, total,
+        feed_blocks(size, n_rows, width, mixed_width, hidden, x, mixed, out_panels, norm, eps, up_panels, down_panels, total,
                     inverse, both, added);
     }
 }
@@ -1225,7 +1230,7 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
                            const float *total, const float *inverse, const float *both, const float *mixed,
                            const float *out, const float *norm, const float *gate_up, const float *down, float *dx,
                            float *dmixed, float *dout, float *dnorm, float *dgate_up, float *ddown) {
-    const num size = block_size(n_rows), row = 2 * hidden;
+    const num threads = threads_at_most(), size = block_size(n_rows, threads), row = 2 * hidden;
     const num both_row = apart(row), gated_row = apart(hidden);
     const num out_size = width * mixed_width, up_size = 2 * hidden * width, down_size = width * hidden;
     const Gradient gradients[] = {{dout, out_size, 0},
@@ -1239,7 +1244,7 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
     float *down_panels = scratch(SHARED, panels_size(hidden, width) + panels_size(width, 2 * hidden) +
                                              panels_size(mixed_width, width));
     float *up_panels = down_panels + panels_size(hidden, width), *out_panels = up_panels + panels_size(width, 2 * hidden);
-#pragma omp parallel num_threads(threads_at_most())
+#pragma omp parallel num_threads(threads)
     {
         const num thread = own_thread();
         Sums *mine = sums + thread;
@@ -1286,7 +1291,7 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
             add_product_across(width, mixed_width, rows, own_dx, width, panels, mine->is_begun, own_dout, room);
             mine->is_begun = 1;
         }
-        add_up(gradients, 4, sums, threads_at_most());
+        add_up(gradients, 4, sums, threads);
     }
 }
 
@@ -1334,16 +1339,17 @@ void layers_step(num n_layers, num n_rows, num width, num hidden, float eps, con
     const Memory *first = memories[0];
     const num mixed_width = first->heads * first->width, projected = mixed_width + 2 * first->kv_heads * first->width;
     const Places at = places_of(width, mixed_width, projected, hidden);
+    const num threads = threads_at_most(), size = block_size(n_rows, threads);
     float *total = work, *later = total + n_rows * width, *added = later + n_rows * width;
     float *qkv = added + n_rows * width, *mixed = qkv + n_rows * projected, *inverse = mixed + n_rows * mixed_width;
     for (num layer = 0; layer < n_layers; layer++) {
         const float *const *of = weights + layer * NUM_WEIGHTS, *own = panels + layer * at.end;
-#pragma omp parallel num_threads(threads_at_most())
-        project_blocks(n_rows, width, projected, layer ? later : x, layer ? added : NULL, of[NORM], eps, own + at.qkv,
+#pragma omp parallel num_threads(threads)
+        project_blocks(size, n_rows, width, projected, layer ? later : x, layer ? added : NULL, of[NORM], eps, own + at.qkv,
                        of[QKV_BIAS], total, inverse, qkv);
         attention_step(memories[layer], qkv, mixed);
-#pragma omp parallel num_threads(threads_at_most())
-        feed_blocks(n_rows, width, mixed_width, hidden, layer ? total : x, mixed, own + at.out, of[MLP_NORM], eps,
+#pragma omp parallel num_threads(threads)
+        feed_blocks(size, n_rows, width, mixed_width, hidden, layer ? total : x, mixed, own + at.out, of[MLP_NORM], eps,
                     own + at.gate_up, own + at.down, later, inverse, NULL, added);
     }
     add_norm_forward(n_rows, width, later, added, last_norm, eps, total, out, inverse);
@@ -1379,7 +1385,8 @@ double sum_of_squares(num n_arrays, const num *sizes, const float *const *arrays
 /* What AdamW's step is told. */
 typedef struct {
     float scale; /* of the gradients */
-    float rate, decay, first, second, epsilon;
+    float rate, decay, epsilon;
+    float first_new, second, second_new; /* what of each average is new: 1 - first, 1 - second */
     float first_left, second_left; /* 1 - first^t and the root of 1 - second^t, at step t */
 } Move;
 
@@ -1397,8 +1404,8 @@ void adamw_step(num n_arrays, const num *sizes, float *const *values, const floa
             const num end = (part + 1) * PART < sizes[array] ? (part + 1) * PART : sizes[array];
             for (num at = part * PART; at < end; at++) {
                 const float g = gradient[at] * m.scale;
-                average[at] += (g - average[at]) * (1.0f - m.first);
-                square[at] = square[at] * m.second + g * g * (1.0f - m.second);
+                average[at] += (g - average[at]) * m.first_new;
+                square[at] = square[at] * m.second + g * g * m.second_new;
                 value[at] = value[at] * kept - size * average[at] / (sqrtf(square[at]) / m.second_left + m.epsilon);
             }
         }
