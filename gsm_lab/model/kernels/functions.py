@@ -113,13 +113,13 @@ def _call(name: str, *arguments: Any) -> None:
     getattr(loaded, name)(*map(_argument, arguments))
 
 
-def _count(name: str, *arguments: int) -> int:
-    """What a kernel that only counts says."""
+def _asked(kind: type[Any], name: str, *arguments: Any) -> Any:
+    """What a kernel that gives a number of this kind says."""
     loaded = library()
     assert loaded is not None
     function = getattr(loaded, name)
-    function.restype = ctypes.c_int64
-    return function(*map(_argument, arguments))  # type: ignore[no-any-return]
+    function.restype = kind
+    return function(*map(_argument, arguments))
 
 
 def _argument(value: Any) -> Any:
@@ -246,7 +246,7 @@ class _FeedForward(torch.autograd.Function):
         rows, width = x_ND.shape
         hidden = down_DF.shape[1]
         total_ND, added_ND, inverse_N = torch.empty_like(x_ND), torch.empty_like(x_ND), x_ND.new_empty(rows)
-        both_NF = x_ND.new_empty(rows, _count("apart", 2 * hidden)) if goes_back else None
+        both_NF = x_ND.new_empty(rows, _asked(ctypes.c_int64, "apart", 2 * hidden)) if goes_back else None
         sizes = (rows, width, mixed_NM.shape[1], hidden)
         weights = (out_DM, norm_D, eps, gate_up_FD, down_DF)
         _call("feed_forward", *sizes, x_ND, mixed_NM, *weights, total_ND, inverse_N, both_NF, added_ND)
@@ -472,10 +472,8 @@ def _addresses(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
 def length_of(tensors: Sequence[Tensor]) -> float:
     """The Euclidean length of all numbers of some tensors together."""
     sizes = (ctypes.c_int64 * len(tensors))(*[tensor.numel() for tensor in tensors])
-    loaded = library()
-    assert loaded is not None
-    loaded.sum_of_squares.restype = ctypes.c_double
-    return math.sqrt(loaded.sum_of_squares(ctypes.c_int64(len(tensors)), sizes, _addresses(tensors)))
+    squares = _asked(ctypes.c_double, "sum_of_squares", len(tensors), sizes, _addresses(tensors))
+    return math.sqrt(squares)
 
 
 def adamw_step(
@@ -520,7 +518,7 @@ class Stack:
         self._hidden = down_DF.shape[1]
         self._room = 3 * len(out_DM) + len(qkv_WD) + out_DM.shape[1] + 1
         sizes = (len(out_DM), out_DM.shape[1], len(qkv_WD), self._hidden)
-        self._panels = qkv_WD.new_empty(len(memories) * _count("layer_panels_size", *sizes))
+        self._panels = qkv_WD.new_empty(len(memories) * _asked(ctypes.c_int64, "layer_panels_size", *sizes))
         _call("lay_layers", len(memories), *sizes, self._pointers, self._panels)
 
     def step(self, x_RD: Tensor, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor) -> Tensor:

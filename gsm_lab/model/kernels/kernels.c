@@ -1046,7 +1046,7 @@ static num block_size(num n_rows, num threads) {
     return n_rows ? (share + blocks - 1) / blocks : most;
 }
 
-/* Rows and the next of the blocks into which `n_rows` are cut, for loops over their first rows. */
+/* How many rows the block has that begins with this one: the last may have fewer than `size`. */
 static num rows_from(num first, num size, num n_rows) { return first + size < n_rows ? size : n_rows - first; }
 
 /* The rows of blocks through the first half of a layer, the matrix in panels; all threads call this together. */
@@ -1171,8 +1171,8 @@ void project_backward(num n_rows, num width, num out_width, const float *dout, c
 
 /* The rows of blocks through the second half of a layer, its matrices in panels; all threads call this together. */
 static void feed_blocks(num size, num n_rows, num width, num mixed_width, num hidden, const float *x,
-                        const float *mixed, const float *out, const float *norm, float eps, const float *gate_up, const float *down,
-                        float *total, float *inverse, float *both, float *added) {
+                        const float *mixed, const float *out, const float *norm, float eps, const float *gate_up,
+                        const float *down, float *total, float *inverse, float *both, float *added) {
     const num half = panels_size(hidden, width), row = apart(2 * hidden), gated_row = apart(hidden);
     const int at_once = (int)WIDE >= (int)LANES; /* a panel's columns fill vectors, while they are in the cache */
     float *left = scratch(OWN, padded(size * width) + padded(size * apart(hidden)) + size * row);
@@ -1181,7 +1181,8 @@ static void feed_blocks(num size, num n_rows, num width, num mixed_width, num hi
     for (num first = 0; first < n_rows; first += size) {
         const num rows = rows_from(first, size, n_rows);
         float *own_both = both ? both + first * row : room, *own = total + first * width;
-        product(rows, width, mixed_width, mixed + first * mixed_width, mixed_width, out, (Base){x + first * width, width}, own, width);
+        product(rows, width, mixed_width, mixed + first * mixed_width, mixed_width, out,
+                (Base){x + first * width, width}, own, width);
         for (num r = 0; r < rows; r++)
             inverse[first + r] = norm_row(width, own + r * width, NULL, norm, eps, NULL, normed + r * width);
         for (num j = 0; j < hidden; j += WIDE) {
