@@ -6,7 +6,7 @@ ENVIRONMENT := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZE
 
 .PHONY: setup demo test test-slow bench clean
 
-HOT := $(wildcard gsm_lab/problems/*.py gsm_lab/problems/*.c) gsm_lab/model/kernels/kernels.c
+HOT := $(wildcard gsm_lab/problems/*.py gsm_lab/problems/*.c) $(wildcard gsm_lab/model/kernels/*.[ch])
 
 setup: .venv/.compiled
 

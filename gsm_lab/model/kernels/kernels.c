@@ -30,6 +30,7 @@ typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
 
 enum { LANES = 16, ROWS = 8 };
 
+static inline num larger_of(num one, num other) { return one > other ? one : other; }
 static inline num padded(num count) { return (count + LANES - 1) / LANES * LANES; }
 static inline vec load(const float *from) { return *(const vec *)from; }
 static inline void store(float *to, vec what) { *(vec *)to = what; }
@@ -719,13 +720,13 @@ static void add_own(const float *weights, const float *values, num depth, num co
     }
 }
 
-/* Remember each row's new token, then attend to the prompt, to the row's tokens before, and to itself.
-   qkv (rows, W), out (rows, H K). */
-void attention_step(const Memory *memory, const float *qkv, float *out) {
+/* Remember each row's new token, then attend to the prompt, to the row's tokens before, and to itself; all threads call
+   this together. qkv (rows, W), out (rows, H K). */
+static void share_attention(const Memory *memory, const float *qkv, float *out) {
     const num heads = memory->heads, kv_heads = memory->kv_heads, width = memory->width, group = heads / kv_heads;
     const num depth = padded(width), stride = (heads + 2 * kv_heads) * width;
     const num score_stride = memory->prompt_room + memory->own_room + 2 * LANES;
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, 1)
     for (num task = 0; task < memory->num_groups * kv_heads; task++) {
         const num *rows_of = memory->groups + 3 * (task / kv_heads);
         num j = task % kv_heads, prompt = rows_of[0], first = rows_of[1], queries = rows_of[2] * group;
@@ -774,6 +775,11 @@ void attention_step(const Memory *memory, const float *qkv, float *out) {
     }
 }
 
+void attention_step(const Memory *memory, const float *qkv, float *out) {
+#pragma omp parallel
+    share_attention(memory, qkv, out);
+}
+
 /* Put the keys and values of one layer's prompts (N tokens, as projected) into their rooms. `rooms` says for each
    prompt (room, first token, length). */
 void remember_prompts(const Memory *memory, num num_prompts, const num *rooms, const float *qkv) {
@@ -799,221 +805,7 @@ void remember_prompts(const Memory *memory, num num_prompts, const num *rooms, c
     }
 }
 
-/* ---- products -------------------------------------------------------------------------------------------------- */
-
-/* A tile of the result, TALL rows of WIDE columns, is summed in registers, in the order of what is summed, wherever the
-   tile lies: a row's result does not depend on the rows beside it. What stands on the right is laid out in panels of
-   WIDE columns, so that it is read in the order in which it lies in memory; the last one is narrower, and filled up with
-   zeros to whole registers. */
-
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define TALL 8 /* 32 registers: 24 for sums */
-enum { PIECES = 3 };
-#else
-#define TALL 6
-enum { PIECES = 2 };
-#endif
-#if defined(__AVX512F__)
-enum { PIECE = 16 };
-#elif defined(__AVX__)
-enum { PIECE = 8 };
-#else
-enum { PIECE = 4 };
-#endif
-enum { WIDE = PIECES * PIECE, AHEAD = 6 };
-typedef float piece __attribute__((vector_size(PIECE * sizeof(float)), aligned(4), may_alias));
-
-/* How far apart rows of so many numbers are kept: numbers that are a power of two apart share one place in the cache. */
-num apart(num count) { return padded(count) + LANES; }
-
-/* A few numbers, where a call of memcpy would take longer than the copying. */
-static inline void copy(float *to, const float *from, num count) {
-    num at = 0;
-    for (; at + PIECE <= count; at += PIECE) *(piece *)(to + at) = *(const piece *)(from + at);
-    for (; at < count; at++) to[at] = from[at];
-}
-
-/* What is multiplied from the left: the k-th number of row i is begin[i row + k step]. */
-typedef struct {
-    const float *begin;
-    num row, step;
-} Left;
-
-/* What a product is added to: rows of so many numbers, or one row for all (0). Nothing where `begin` is absent. */
-typedef struct {
-    const float *begin;
-    num row;
-} Base;
-
-static const Base NOTHING = {NULL, 0};
-
-/* c (tall, pieces) = a b + base; `tall` and `pieces` are known to the compiler. */
-static inline __attribute__((always_inline)) void tile(const num tall, const num pieces, num depth, Left left,
-                                                       const float *b, Base base, float *c, num c_row) {
-    const float *a = left.begin;
-    const num a_row = left.row, a_step = left.step;
-    piece sums[TALL][PIECES];
-#pragma GCC unroll 8
-    for (num i = 0; i < tall; i++)
-#pragma GCC unroll 3
-        for (num j = 0; j < pieces; j++) {
-            __builtin_prefetch(c + i * c_row + j * PIECE, 1);
-            sums[i][j] = (piece){};
-        }
-    for (num k = 0; k < depth; k++, a += a_step, b += pieces * PIECE) {
-        piece right[PIECES];
-#pragma GCC unroll 3
-        for (num j = 0; j < pieces; j++) {
-            __builtin_prefetch(b + (AHEAD * pieces + j) * PIECE);
-            right[j] = *(const piece *)(b + j * PIECE);
-        }
-#pragma GCC unroll 8
-        for (num i = 0; i < tall; i++) {
-            const float number = a[i * a_row];
-#pragma GCC unroll 3
-            for (num j = 0; j < pieces; j++) sums[i][j] += number * right[j];
-        }
-    }
-    if (base.begin)
-#pragma GCC unroll 8
-        for (num i = 0; i < tall; i++)
-#pragma GCC unroll 3
-            for (num j = 0; j < pieces; j++) sums[i][j] += *(const piece *)(base.begin + i * base.row + j * PIECE);
-#pragma GCC unroll 8
-    for (num i = 0; i < tall; i++)
-#pragma GCC unroll 3
-        for (num j = 0; j < pieces; j++) *(piece *)(c + i * c_row + j * PIECE) = sums[i][j];
-}
-
-/* The same for 1 to TALL rows. */
-static inline __attribute__((always_inline)) void rows_of_tile(num tall, const num pieces, num depth, Left a,
-                                                               const float *b, Base base, float *c, num c_row) {
-    switch (tall) {
-        case 1: tile(1, pieces, depth, a, b, base, c, c_row); return;
-        case 2: tile(2, pieces, depth, a, b, base, c, c_row); return;
-        case 3: tile(3, pieces, depth, a, b, base, c, c_row); return;
-        case 4: tile(4, pieces, depth, a, b, base, c, c_row); return;
-        case 5: tile(5, pieces, depth, a, b, base, c, c_row); return;
-        case 6: tile(6, pieces, depth, a, b, base, c, c_row); return;
-#if TALL > 6
-        case 7: tile(7, pieces, depth, a, b, base, c, c_row); return;
-        case 8: tile(8, pieces, depth, a, b, base, c, c_row); return;
-#endif
-    }
-}
-
-/* The same for 1 to WIDE columns. */
-static void some_tile(num tall, num columns, num depth, Left a, const float *b, Base base, float *c, num c_row) {
-    const num pieces = (columns + PIECE - 1) / PIECE;
-    if (columns % PIECE) {
-        float edge[TALL * WIDE];
-        for (num i = 0; base.begin && i < tall; i++)
-            copy(edge + i * WIDE, base.begin + i * base.row, columns);
-        some_tile(tall, pieces * PIECE, depth, a, b, base.begin ? (Base){edge, WIDE} : NOTHING, edge, WIDE);
-        for (num i = 0; i < tall; i++) copy(c + i * c_row, edge + i * WIDE, columns);
-    } else if (pieces == PIECES)
-        rows_of_tile(tall, PIECES, depth, a, b, base, c, c_row);
-    else if (pieces == 2)
-        rows_of_tile(tall, 2, depth, a, b, base, c, c_row);
-    else
-        rows_of_tile(tall, 1, depth, a, b, base, c, c_row);
-}
-
-static num num_panels(num n) { return (n + WIDE - 1) / WIDE; }
-static num columns_from(num first, num n) { return first + WIDE < n ? WIDE : n - first; }
-
-/* The numbers in a row of the panel that begins with this column. */
-static num panel_row(num first, num n) { return (columns_from(first, n) + PIECE - 1) / PIECE * PIECE; }
-
-/* Room for b (k, n) in panels; what is read ahead of them counts for nothing, but may lie behind their end. */
-static num panels_size(num n, num k) { return padded(num_panels(n) * WIDE * k); }
-
-/* Four numbers of each of four rows, turned about. */
-static inline void turn_square(const float *from, num from_row, float *to, num to_row) {
-    typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
-    const four a = *(const four *)from, b = *(const four *)(from + from_row);
-    const four c = *(const four *)(from + 2 * from_row), d = *(const four *)(from + 3 * from_row);
-    *(four *)to = (four){a[0], b[0], c[0], d[0]};
-    *(four *)(to + to_row) = (four){a[1], b[1], c[1], d[1]};
-    *(four *)(to + 2 * to_row) = (four){a[2], b[2], c[2], d[2]};
-    *(four *)(to + 3 * to_row) = (four){a[3], b[3], c[3], d[3]};
-}
-
-/* Panel number so-and-so of b (k, n), dense, or `across`: of the transpose of b (n, k). `panels` is where the first is. */
-static void lay_panel(num n, num k, const float *b, int across, num number, float *panels) {
-    const num first = number * WIDE, columns = columns_from(first, n), row = panel_row(first, n);
-    float *panel = panels + first * k;
-    if (columns < row) memset(panel, 0, (size_t)(row * k) * sizeof(float));
-    if (!across) {
-        for (num at = 0; at < k; at++) copy(panel + at * row, b + at * n + first, columns);
-        return;
-    }
-    for (num from = 0; from < k; from += LANES) {
-        const num to = from + LANES < k ? from + LANES : k;
-        num column = 0;
-        for (; column + 4 <= columns; column += 4) {
-            const float *of = b + (first + column) * k;
-            num at = from;
-            for (; at + 4 <= to; at += 4) turn_square(of + at, k, panel + at * row + column, row);
-            for (; at < to; at++)
-                for (num i = 0; i < 4; i++) panel[at * row + column + i] = of[i * k + at];
-        }
-        for (; column < columns; column++)
-            for (num at = from; at < to; at++) panel[at * row + column] = b[(first + column) * k + at];
-    }
-}
-
-/* Row number so-and-so of b (k, n), put into the panels. */
-static void lay_row(num n, num k, const float *numbers, num number, float *panels) {
-    num first = 0;
-    for (; first + WIDE <= n; first += WIDE)
-        copy(panels + first * k + number * WIDE, numbers + first, WIDE);
-    if (first < n) {
-        const num row = panel_row(first, n);
-        float *rest = panels + first * k + number * row;
-        for (num at = 0; at < row; at++) rest[at] = first + at < n ? numbers[first + at] : 0.0f;
-    }
-}
-
-/* All panels, by all threads together. */
-static void share_panels(num n, num k, const float *b, int across, float *panels) {
-#pragma omp for schedule(static) nowait
-    for (num number = 0; number < num_panels(n); number++) lay_panel(n, k, b, across, number, panels);
-}
-
-/* The columns of one panel of c = a b + base: a has m rows of a_row numbers, c rows of c_row; the first that reads a. */
-static void product_panel(num m, num columns, num k, const float *a, num a_row, const float *panel, Base base, float *c,
-                          num c_row, int is_first) {
-    for (num i = 0; i < m; i += TALL) {
-        for (num ahead = i + TALL; is_first && ahead < i + 2 * TALL && ahead < m; ahead++) fetch(a + ahead * a_row, k);
-        some_tile(m - i < TALL ? m - i : TALL, columns, k, (Left){a + i * a_row, a_row, 1}, panel,
-                  base.begin ? (Base){base.begin + i * base.row, base.row} : NOTHING, c + i * c_row, c_row);
-    }
-}
-
-/* c (m, n) = a b + base, with b (k, n) in panels, and a and c in rows of a_row and c_row numbers. */
-static void product(num m, num n, num k, const float *a, num a_row, const float *panels, Base base, float *c, num c_row) {
-    for (num j = 0; j < n; j += WIDE)
-        product_panel(m, columns_from(j, n), k, a, a_row, panels + j * k,
-                      base.begin ? (Base){base.begin + j, base.row} : NOTHING, c + j, c_row, j == 0);
-}
-
-/* c (m, n) += a b, or, at first, = a b, with a (k, m) in rows of a_row numbers; `room` has TALL k numbers for a strip of a,
-   which is read once for all panels. */
-static void add_product_across(num m, num n, num k, const float *a, num a_row, const float *panels, int is_begun,
-                               float *c, float *room) {
-    for (num i = 0; i < m; i += TALL) {
-        const num tall = m - i < TALL ? m - i : TALL;
-        for (num at = 0; at < k; at++)
-            if (tall == TALL) memcpy(room + at * TALL, a + at * a_row + i, TALL * sizeof(float));
-            else copy(room + at * TALL, a + at * a_row + i, tall);
-        for (num j = 0; j < n; j += WIDE) {
-            float *own = c + i * n + j;
-            some_tile(tall, columns_from(j, n), k, (Left){room, 1, TALL}, panels + j * k,
-                      is_begun ? (Base){own, n} : NOTHING, own, n);
-        }
-    }
-}
+#include "products.h"
 
 /* ---- what stands around attention, a block of rows at a time ---------------------------------------------------- */
 
@@ -1053,7 +845,9 @@ static num rows_from(num first, num size, num n_rows) { return first + size < n_
 static void project_blocks(num size, num n_rows, num width, num out_width, const float *x, const float *added,
                            const float *norm, float eps, const float *panels, const float *bias, float *total,
                            float *inverse, float *out) {
-    float *normed = scratch(OWN, size * width);
+    float *left = scratch(OWN, padded(size * width) + left_size(size, width));
+    float *normed = take(&left, size * width), *room = left;
+    begin_products();
 #pragma omp for schedule(static)
     for (num first = 0; first < n_rows; first += size) {
         const num rows = rows_from(first, size, n_rows);
@@ -1063,8 +857,9 @@ static void project_blocks(num size, num n_rows, num width, num out_width, const
             inverse[first + r] = norm_row(width, x + at, added ? added + at : NULL, norm, eps,
                                           added ? total + at : NULL, normed + r * width);
         }
-        product(rows, out_width, width, normed, width, panels, (Base){bias, 0}, out + first * out_width, out_width);
+        product(rows, out_width, width, normed, width, room, panels, (Base){bias, 0}, out + first * out_width, out_width);
     }
+    end_products();
 }
 
 /* total = x + added (no `added`: x itself), and the norm of that times a matrix, plus a bias: out (N, W). */
@@ -1132,7 +927,7 @@ void project_backward(num n_rows, num width, num out_width, const float *dout, c
     const num threads = threads_at_most(), size = block_size(n_rows, threads), weights = out_width * width;
     const Gradient gradients[] = {{dmatrix, weights, 0}, {dnorm, width, weights}, {dbias, out_width, weights + width}};
     const num of_sums = padded(weights + width + out_width), across = panels_size(width, size);
-    const num room_size = TALL * size + padded(width) + padded(size * width) + LANES;
+    const num room_size = larger_of(left_size(size, out_width), strip_size(size)) + padded(width) + padded(size * width);
     Sums sums[MOST_THREADS] = {{NULL, 0}};
     float *panels = scratch(SHARED, panels_size(width, out_width));
 #pragma omp parallel num_threads(threads)
@@ -1142,18 +937,19 @@ void project_backward(num n_rows, num width, num out_width, const float *dout, c
         float *left = scratch(OWN, of_sums + across + room_size);
         mine->begin = take(&left, of_sums);
         float *normed_panels = take(&left, across), *dnormed = take(&left, size * width);
-        float *normed = take(&left, width), *room = take(&left, TALL * size);
+        float *normed = take(&left, width), *room = left;
         float *own_dmatrix = own_sums(gradients, mine, thread), *own_dnorm = own_sums(gradients + 1, mine, thread);
         float *own_dbias = own_sums(gradients + 2, mine, thread);
         memset(own_dnorm, 0, (size_t)width * sizeof(float));
         memset(own_dbias, 0, (size_t)out_width * sizeof(float));
         share_panels(width, out_width, matrix, 0, panels);
+        begin_products();
 #pragma omp barrier
 #pragma omp for schedule(static) nowait
         for (num first = 0; first < n_rows; first += size) {
             const num rows = rows_from(first, size, n_rows);
             const float *d = dout + first * out_width;
-            product(rows, width, out_width, d, out_width, panels, NOTHING, dnormed, width);
+            product(rows, width, out_width, d, out_width, room, panels, NOTHING, dnormed, width);
             for (num r = 0; r < rows; r++) {
                 const num at = (first + r) * width, next = at + width;
                 if (r + 1 < rows) fetch(total + next, width), fetch(passed ? passed + next : dx + next, width);
@@ -1165,6 +961,7 @@ void project_backward(num n_rows, num width, num out_width, const float *dout, c
             add_product_across(out_width, width, rows, d, out_width, normed_panels, mine->is_begun, own_dmatrix, room);
             mine->is_begun = 1;
         }
+        end_products();
         add_up(gradients, 3, sums, threads);
     }
 }
@@ -1174,29 +971,34 @@ static void feed_blocks(num size, num n_rows, num width, num mixed_width, num hi
                         const float *mixed, const float *out, const float *norm, float eps, const float *gate_up,
                         const float *down, float *total, float *inverse, float *both, float *added) {
     const num half = panels_size(hidden, width), row = apart(2 * hidden), gated_row = apart(hidden);
-    const int at_once = (int)WIDE >= (int)LANES; /* a panel's columns fill vectors, while they are in the cache */
-    float *left = scratch(OWN, padded(size * width) + padded(size * apart(hidden)) + size * row);
-    float *normed = take(&left, size * width), *gated = take(&left, size * gated_row), *room = left;
+    const int at_once = columns_from(0, hidden) >= LANES; /* a panel's columns fill vectors, while they are in the cache */
+    const num room_size = left_size(size, larger_of(larger_of(width, hidden), mixed_width));
+    float *left = scratch(OWN, padded(size * width) + padded(size * gated_row) + padded(size * row) + room_size);
+    float *normed = take(&left, size * width), *gated = take(&left, size * gated_row);
+    float *further_both = take(&left, size * row), *room = left;
+    begin_products();
 #pragma omp for schedule(static)
     for (num first = 0; first < n_rows; first += size) {
         const num rows = rows_from(first, size, n_rows);
-        float *own_both = both ? both + first * row : room, *own = total + first * width;
-        product(rows, width, mixed_width, mixed + first * mixed_width, mixed_width, out,
+        float *own_both = both ? both + first * row : further_both, *own = total + first * width;
+        product(rows, width, mixed_width, mixed + first * mixed_width, mixed_width, room, out,
                 (Base){x + first * width, width}, own, width);
         for (num r = 0; r < rows; r++)
             inverse[first + r] = norm_row(width, own + r * width, NULL, norm, eps, NULL, normed + r * width);
-        for (num j = 0; j < hidden; j += WIDE) {
-            const num columns = columns_from(j, hidden);
+        const Rows from = lay_left(rows, width, normed, width, room);
+        for (num j = 0, columns; j < hidden; j += columns) {
+            columns = columns_from(j, hidden);
             float *gate = own_both + j, *up = gate + hidden;
-            product_panel(rows, columns, width, normed, width, gate_up + j * width, NOTHING, gate, row, 0);
-            product_panel(rows, columns, width, normed, width, gate_up + half + j * width, NOTHING, up, row, 0);
+            product_panel(rows, columns, width, from, panel_at(gate_up, j, width), NOTHING, gate, row, 0, NONE_SOON);
+            product_panel(rows, columns, width, from, panel_at(gate_up + half, j, width), NOTHING, up, row, 0, NONE_SOON);
             for (num r = 0; at_once && r < rows; r++)
                 swiglu_some(columns, gate + r * row, up + r * row, gated + r * gated_row + j);
         }
         for (num r = 0; !at_once && r < rows; r++)
             swiglu_some(hidden, own_both + r * row, own_both + r * row + hidden, gated + r * gated_row);
-        product(rows, width, hidden, gated, gated_row, down, NOTHING, added + first * width, width);
+        product(rows, width, hidden, gated, gated_row, room, down, NOTHING, added + first * width, width);
     }
+    end_products();
 }
 
 /* The panels of gates, then those of ups, of the transpose. */
@@ -1240,7 +1042,9 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
                                   {dnorm, width, out_size + up_size + down_size}};
     const num of_sums = padded(out_size + up_size + down_size + width);
     const num wider = hidden > width ? hidden : width, across = panels_size(wider > mixed_width ? wider : mixed_width, size);
-    const num room_size = size * (TALL + width + gated_row + both_row) + width + hidden + 6 * LANES;
+    const num room_size = larger_of(left_size(size, larger_of(row, width)), strip_size(size));
+    const num rest_size = padded(size * width) + padded(size * gated_row) + padded(size * both_row) + padded(width) +
+                          padded(hidden);
     Sums sums[MOST_THREADS] = {{NULL, 0}};
     float *down_panels = scratch(SHARED, panels_size(hidden, width) + panels_size(width, 2 * hidden) +
                                              panels_size(mixed_width, width));
@@ -1249,24 +1053,25 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
     {
         const num thread = own_thread();
         Sums *mine = sums + thread;
-        float *left = scratch(OWN, of_sums + across + room_size);
+        float *left = scratch(OWN, of_sums + across + rest_size + room_size);
         mine->begin = take(&left, of_sums);
         float *panels = take(&left, across), *normed = take(&left, width), *dnormed = take(&left, size * width);
         float *gated = take(&left, hidden), *dgated = take(&left, size * gated_row), *dboth = take(&left, size * both_row);
-        float *room = take(&left, TALL * size);
+        float *room = left;
         float *own_dout = own_sums(gradients, mine, thread), *own_dup = own_sums(gradients + 1, mine, thread);
         float *own_ddown = own_sums(gradients + 2, mine, thread), *own_dnorm = own_sums(gradients + 3, mine, thread);
         memset(own_dnorm, 0, (size_t)width * sizeof(float));
         share_panels(hidden, width, down, 0, down_panels);
         share_panels(width, 2 * hidden, gate_up, 0, up_panels);
         share_panels(mixed_width, width, out, 0, out_panels);
+        begin_products();
 #pragma omp barrier
 #pragma omp for schedule(static) nowait
         for (num first = 0; first < n_rows; first += size) {
             const num rows = rows_from(first, size, n_rows);
             const float *d = dadded + first * width, *own_mixed = mixed + first * mixed_width;
             float *own_dx = dx + first * width;
-            product(rows, hidden, width, d, width, down_panels, NOTHING, dgated, gated_row);
+            product(rows, hidden, width, d, width, room, down_panels, NOTHING, dgated, gated_row);
             for (num r = 0; r < rows; r++) {
                 const float *gate = both + (first + r) * both_row;
                 float *dgate = dboth + r * both_row;
@@ -1275,7 +1080,7 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
                 lay_row(hidden, rows, gated, r, panels);
             }
             add_product_across(width, hidden, rows, d, width, panels, mine->is_begun, own_ddown, room);
-            product(rows, width, row, dboth, both_row, up_panels, NOTHING, dnormed, width);
+            product(rows, width, row, dboth, both_row, room, up_panels, NOTHING, dnormed, width);
             for (num r = 0; r < rows; r++) {
                 const num at = (first + r) * width, next = at + width;
                 if (r + 1 < rows) fetch(total + next, width), fetch(passed + next, width), fetch(dx + next, width);
@@ -1284,7 +1089,8 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
                 lay_row(width, rows, normed, r, panels);
             }
             add_product_across(row, width, rows, dboth, both_row, panels, mine->is_begun, own_dup, room);
-            product(rows, mixed_width, width, own_dx, width, out_panels, NOTHING, dmixed + first * mixed_width, mixed_width);
+            product(rows, mixed_width, width, own_dx, width, room, out_panels, NOTHING, dmixed + first * mixed_width,
+                    mixed_width);
             for (num r = 0; r < rows; r++) {
                 if (r + 4 < rows) fetch(own_mixed + (r + 4) * mixed_width, mixed_width);
                 lay_row(mixed_width, rows, own_mixed + r * mixed_width, r, panels);
@@ -1292,6 +1098,7 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
             add_product_across(width, mixed_width, rows, own_dx, width, panels, mine->is_begun, own_dout, room);
             mine->is_begun = 1;
         }
+        end_products();
         add_up(gradients, 4, sums, threads);
     }
 }
@@ -1332,26 +1139,112 @@ void lay_layers(num n_layers, num width, num mixed_width, num projected, num hid
     }
 }
 
+/* Here rows may be few, and the weights many: threads share out the columns of a product and, where there are more
+   threads than panels, its rows; each reads its part of the weights only. */
+
+enum { STRIP = 32, MOST_WIDE = 48 };
+
+static num num_strips(num m) { return (m + STRIP - 1) / STRIP; }
+
+/* A strip's part of the panel behind this one: all strips ask for the whole. */
+static Soon part_of_next(const float *panel, num wide, num k, num strip, num strips) {
+    const num part = panels_size(wide, k) / strips;
+    return (Soon){panel + panels_size(wide, k) + strip * part, part};
+}
+
+/* c = a b + base by all threads together, a laid out. */
+static void share_product(num m, num n, num k, Rows a, const float *panels, Base base, float *c, num c_row) {
+    const num wide = columns_from(0, n);
+#pragma omp for collapse(2) schedule(static)
+    for (num j = 0; j < n; j += wide)
+        for (num strip = 0; strip < num_strips(m); strip++) {
+            const num i = strip * STRIP;
+            const Base own = base.begin ? (Base){base.begin + i * base.row + j, base.row} : NOTHING;
+            product_panel(rows_from(i, STRIP, m), columns_from(j, n), k, rows_at(a, i, k), panel_at(panels, j, k), own,
+                          c + i * c_row + j, c_row, 0, part_of_next(panel_at(panels, j, k), wide, k, strip, num_strips(m)));
+        }
+}
+
+/* The rows of a as they are multiplied from the left, by all threads together. */
+static Rows share_left(num m, num k, const float *a, num a_row, float *room) {
+#pragma omp for schedule(static)
+    for (num i = 0; i < m; i += STRIP) lay_left(rows_from(i, STRIP, m), k, a + i * a_row, a_row, left_at(room, i, k));
+    return as_laid(a, a_row, room);
+}
+
+/* The same of normed rows; total = x + added, or x where nothing is added. */
+static Rows share_normed(num m, num width, const float *x, const float *added, const float *norm, float eps, float *total,
+                         float *normed, float *room) {
+#pragma omp for schedule(static)
+    for (num i = 0; i < m; i += STRIP) {
+        const num rows = rows_from(i, STRIP, m);
+        for (num at = i * width; at < (i + rows) * width; at += width)
+            norm_row(width, x + at, added ? added + at : NULL, norm, eps, added ? total + at : NULL, normed + at);
+        lay_left(rows, width, normed + i * width, width, left_at(room, i, width));
+    }
+    return as_laid(normed, width, room);
+}
+
+/* gated = swiglu(a gate_up), the panels of gates standing before those of ups. */
+static void share_gated(num m, num hidden, num k, Rows a, const float *gate_up, float *gated, num gated_row) {
+    const num wide = columns_from(0, hidden);
+    const float *up_panels = gate_up + panels_size(hidden, k);
+#pragma omp for collapse(2) schedule(static)
+    for (num j = 0; j < hidden; j += wide)
+        for (num strip = 0; strip < num_strips(m); strip++) {
+            float gate[STRIP * MOST_WIDE] __attribute__((aligned(64))), up[STRIP * MOST_WIDE] __attribute__((aligned(64)));
+            const num i = strip * STRIP, rows = rows_from(i, STRIP, m), columns = columns_from(j, hidden);
+            product_panel(rows, columns, k, rows_at(a, i, k), panel_at(gate_up, j, k), NOTHING, gate, MOST_WIDE, 0,
+                          part_of_next(panel_at(gate_up, j, k), wide, k, strip, num_strips(m)));
+            product_panel(rows, columns, k, rows_at(a, i, k), panel_at(up_panels, j, k), NOTHING, up, MOST_WIDE, 0,
+                          part_of_next(panel_at(up_panels, j, k), wide, k, strip, num_strips(m)));
+            for (num r = 0; r < rows; r++)
+                swiglu_some(columns, gate + r * MOST_WIDE, up + r * MOST_WIDE, gated + (i + r) * gated_row + j);
+        }
+}
+
 /* x (N, D) through the layers, whose weights, panels and memories are given, and the last norm: out (N, D). `work` has
    room for N (3 D + W + H K + 1) numbers. */
 void layers_step(num n_layers, num n_rows, num width, num hidden, float eps, const float *const *weights,
                  const float *panels, const Memory *const *memories, const float *last_norm, const float *x, float *work,
                  float *out) {
-    const Memory *first = memories[0];
-    const num mixed_width = first->heads * first->width, projected = mixed_width + 2 * first->kv_heads * first->width;
+    enum { MOST_ROWS = 256 }; /* at a time, so that they stay in the cache */
+    const Memory *of_first = memories[0];
+    const num mixed_width = of_first->heads * of_first->width;
+    const num projected = mixed_width + 2 * of_first->kv_heads * of_first->width;
     const Places at = places_of(width, mixed_width, projected, hidden);
-    const num threads = threads_at_most(), size = block_size(n_rows, threads);
+    const num size = n_rows < MOST_ROWS ? n_rows : MOST_ROWS, gated_row = apart(hidden);
     float *total = work, *later = total + n_rows * width, *added = later + n_rows * width;
     float *qkv = added + n_rows * width, *mixed = qkv + n_rows * projected, *inverse = mixed + n_rows * mixed_width;
-    for (num layer = 0; layer < n_layers; layer++) {
-        const float *const *of = weights + layer * NUM_WEIGHTS, *own = panels + layer * at.end;
-#pragma omp parallel num_threads(threads)
-        project_blocks(size, n_rows, width, projected, layer ? later : x, layer ? added : NULL, of[NORM], eps, own + at.qkv,
-                       of[QKV_BIAS], total, inverse, qkv);
-        attention_step(memories[layer], qkv, mixed);
-#pragma omp parallel num_threads(threads)
-        feed_blocks(size, n_rows, width, mixed_width, hidden, layer ? total : x, mixed, own + at.out, of[MLP_NORM], eps,
-                    own + at.gate_up, own + at.down, later, inverse, NULL, added);
+    const num normed_size = padded(size * width), gated_size = padded(size * gated_row);
+    float *normed = scratch(SHARED, normed_size + gated_size +
+                                        left_size(size + STRIP, larger_of(larger_of(width, hidden), mixed_width)));
+    float *gated = normed + normed_size, *room = gated + gated_size;
+#pragma omp parallel num_threads(threads_at_most())
+    {
+        begin_products();
+        for (num layer = 0; layer < n_layers; layer++) {
+            const float *const *of = weights + layer * NUM_WEIGHTS, *own = panels + layer * at.end;
+            const float *before = layer ? later : x, *sum = layer ? total : x;
+            for (num first = 0; first < n_rows; first += size) {
+                const num m = rows_from(first, size, n_rows), from = first * width;
+                const Rows rows = share_normed(m, width, before + from, layer ? added + from : NULL, of[NORM], eps,
+                                               total + from, normed, room);
+                share_product(m, projected, width, rows, own + at.qkv, (Base){of[QKV_BIAS], 0}, qkv + first * projected,
+                              projected);
+            }
+            share_attention(memories[layer], qkv, mixed);
+            for (num first = 0; first < n_rows; first += size) {
+                const num m = rows_from(first, size, n_rows), from = first * width;
+                Rows rows = share_left(m, mixed_width, mixed + first * mixed_width, mixed_width, room);
+                share_product(m, width, mixed_width, rows, own + at.out, (Base){sum + from, width}, later + from, width);
+                rows = share_normed(m, width, later + from, NULL, of[MLP_NORM], eps, NULL, normed, room);
+                share_gated(m, hidden, width, rows, own + at.gate_up, gated, gated_row);
+                rows = share_left(m, hidden, gated, gated_row, room);
+                share_product(m, width, hidden, rows, own + at.down, NOTHING, added + from, width);
+            }
+        }
+        end_products();
     }
     add_norm_forward(n_rows, width, later, added, last_norm, eps, total, out, inverse);
 }

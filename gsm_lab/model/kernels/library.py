@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("kernels.c")
+"""What is compiled; the headers beside it are parts of it."""
 _OPTIONS = (
     "-O3",
     "-std=gnu11",
@@ -32,7 +33,8 @@ _TRIALS = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-mcpu=
 
 def compiled_path() -> Path:
     """Where the kernels of this source for this processor are, or would be."""
-    described = [SOURCE.read_text(encoding="utf-8"), platform.machine(), platform.system(), *_OPTIONS]
+    sources = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
+    described = [*(source.read_text(encoding="utf-8") for source in sources), platform.machine(), platform.system(), *_OPTIONS]
     cpu = Path("/proc/cpuinfo")
     if cpu.exists():
         described += re.findall(r"^(?:model name|flags|Features)\s*:.*$", cpu.read_text(), re.MULTILINE)[:2]
