@@ -113,9 +113,7 @@ class Writer:
             kernels.LayerMemory(shape.heads, shape.kv_heads, shape.head_width, rooms, *tables)
             for _ in range(shape.layers)
         ]
-        self._stack: kernels.Stack | None = None
-        if kernels.suit_stack(shape.width, num_rows):
-            self._stack = kernels.Stack(self._weights, self._memories, model.model.norm.weight, shape.norm_eps)
+        self._stack = kernels.Stack(self._weights, self._memories, model.model.norm.weight, shape.norm_eps)
         self._free_rooms = list(range(num_rooms))[::-1]
         self._room_of = np.full(len(prompts), -1)
         self._last_hidden = torch.empty(num_rooms, shape.width)
@@ -191,13 +189,7 @@ class Writer:
         counts = np.diff(first, append=len(rows.request))
         groups = torch.from_numpy(np.stack((self._room_of[rows.request[first]], first, counts), axis=1))
         slots, lengths = torch.from_numpy(rows.slot), torch.from_numpy(rows.length - 1)
-        embedded_RD = trunk.embed_tokens(tokens_R)
-        if self._stack is not None and kernels.suit_stack(embedded_RD.shape[1], len(tokens_R)):
-            return self._stack.step(embedded_RD, groups, slots, lengths)
-        attends = [
-            lambda qkv_RW, memory=memory: memory.attend(groups, slots, lengths, qkv_RW) for memory in self._memories
-        ]
-        return run_layers(embedded_RD, self._weights, trunk.norm.weight, self._model.shape.norm_eps, attends)
+        return self._stack.step(trunk.embed_tokens(tokens_R), groups, slots, lengths)
 
     def _write(self, hidden_RD: Tensor) -> Tensor:
         """Choose a token for every row, drop the rows that are done: the tokens of the others."""

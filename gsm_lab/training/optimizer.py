@@ -239,6 +239,8 @@ def orthogonalised(matrices_MSL: Tensor) -> Tensor:
     precision elsewhere: in bfloat16 a difference in the seventh digit of a gradient becomes one in the third digit of
     the update, and the number of processes would show in the weights. A zero matrix stays zero.
     """
+    if kernels.suit(matrices_MSL):
+        return kernels.orthogonalised(matrices_MSL, NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS)
     a, b, c = NEWTON_SCHULZ
     given = matrices_MSL.dtype
     x_MSL = matrices_MSL.to(torch.bfloat16) if matrices_MSL.is_cuda else matrices_MSL

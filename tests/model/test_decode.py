@@ -49,10 +49,7 @@ def write(*arguments, **settings):
 
 @pytest.mark.parametrize("max_rows", [1, 2, 3, 7, 1000])
 @pytest.mark.parametrize("room", [1, 15, 16, 17, 33])
-@pytest.mark.parametrize("by_layer", [False, True], ids=["all layers at once", "layer by layer"])
-def test_every_completion_has_the_logprobs_of_a_forward_pass(make_model, room, max_rows, by_layer, monkeypatch):
-    if by_layer:
-        monkeypatch.setattr(kernels, "suit_stack", lambda width, rows: False)
+def test_every_completion_has_the_logprobs_of_a_forward_pass(make_model, room, max_rows):
     model = make_model(kv_heads=2)
     prompts, uniforms = requests(room)
     written = write(model, room, max_rows)

@@ -303,9 +303,6 @@ def test_few_rows_of_a_wide_layer_are_left_to_products_that_share_the_weights():
     assert not kernels.suit_halves(torch.zeros(199, 100))
     assert not kernels.suit_halves(torch.zeros(2, 200, 100))
     assert not kernels.suit_halves(torch.zeros(200, 100, dtype=torch.float64))
-    assert kernels.suit_stack(256, 1)
-    assert kernels.suit_stack(257, 514)
-    assert not kernels.suit_stack(257, 513)
 
 
 @pytest.mark.parametrize("rows", [5, 130, 700])

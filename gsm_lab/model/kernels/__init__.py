@@ -10,11 +10,12 @@ from gsm_lab.model.kernels.functions import (
     choose_tokens,
     feed_forward,
     length_of,
+    linear,
     logprobs_and_entropy,
+    orthogonalised,
     project,
     suit,
     suit_halves,
-    suit_stack,
     swiglu,
 )
 from gsm_lab.model.kernels.library import available, build, remove
@@ -31,11 +32,12 @@ __all__ = [
     "choose_tokens",
     "feed_forward",
     "length_of",
+    "linear",
     "logprobs_and_entropy",
+    "orthogonalised",
     "project",
     "remove",
     "suit",
     "suit_halves",
-    "suit_stack",
     "swiglu",
 ]

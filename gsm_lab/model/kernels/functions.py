@@ -18,9 +18,6 @@ from torch import Tensor
 from gsm_lab.errors import TokenError
 from gsm_lab.model.kernels.library import available, library
 
-NARROW = 256
-"""Layers of this width are small enough that every thread may read all of their weights."""
-
 
 def suit(tensor: Tensor) -> bool:
     """Whether the kernels are there, and made for such tensors; what `torch.compile` reads is left to it."""
@@ -34,22 +31,16 @@ def suit(tensor: Tensor) -> bool:
 
 
 def suit_halves(tensor: Tensor) -> bool:
-    """Whether `project` and `feed_forward`, a layer's halves, may be used for these rows, too, and are worth it."""
-    return tensor.dim() == 2 and _are_many(*tensor.shape) and suit(tensor)
+    """Whether `project` and `feed_forward`, a layer's halves, may be used for these rows, too, and are worth it.
 
-
-def suit_stack(width: int, rows: int) -> bool:
-    """Whether `Stack` is there and worth it: it is for a narrow model always."""
-    return available() and (width <= NARROW or _are_many(rows, width))
-
-
-def _are_many(rows: int, width: int) -> bool:
-    """Whether rows are enough to be shared out among the threads.
-
-    Every thread reads all weights for the rows that it has, and adds up gradients of all of them; with few rows and
-    many weights that takes longer than products whose weights are shared out.
+    Rows have to be enough to be shared out among the threads: each reads all weights for the rows that it has, and adds
+    up gradients of all of them; with few rows and many weights that takes longer than products whose weights are shared
+    out.
     """
-    return rows >= max(2, torch.get_num_threads()) * width
+    if tensor.dim() != 2:
+        return False
+    rows, width = tensor.shape
+    return rows >= max(2, torch.get_num_threads()) * width and suit(tensor)
 
 
 class _TextsStruct(ctypes.Structure):
@@ -246,7 +237,7 @@ class _FeedForward(torch.autograd.Function):
         rows, width = x_ND.shape
         hidden = down_DF.shape[1]
         total_ND, added_ND, inverse_N = torch.empty_like(x_ND), torch.empty_like(x_ND), x_ND.new_empty(rows)
-        both_NF = x_ND.new_empty(rows, _asked(ctypes.c_int64, "apart", 2 * hidden)) if goes_back else None
+        both_NF = x_ND.new_empty(rows, 2 * hidden) if goes_back else None
         sizes = (rows, width, mixed_NM.shape[1], hidden)
         weights = (out_DM, norm_D, eps, gate_up_FD, down_DF)
         _call("feed_forward", *sizes, x_ND, mixed_NM, *weights, total_ND, inverse_N, both_NF, added_ND)
@@ -281,6 +272,28 @@ class _Attention(torch.autograd.Function):
         dqkv_NW, dout_ND = torch.empty_like(qkv_NW), dout_ND.contiguous()
         _call("attention_backward", ctx.heads.struct, qkv_NW, out_ND, lse_NH, dout_ND, dqkv_NW)
         return dqkv_NW, None
+
+
+def _multiply(a: Tensor, b: Tensor, a_across: bool = False, b_across: bool = False) -> Tensor:
+    """a b, each of them turned about first where it is across."""
+    (rows, inner), columns = (a.shape[::-1] if a_across else a.shape), b.shape[0 if b_across else 1]
+    product = a.new_empty(rows, columns)
+    _call("multiply", rows, columns, inner, a_across, a, b_across, b, product)
+    return product
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor) -> Tensor:
+        ctx.save_for_backward(x_ND, weight_VD)
+        return _multiply(x_ND, weight_VD, b_across=True)
+
+    @staticmethod
+    @_once
+    def backward(ctx: Any, dout_NV: Tensor) -> Any:
+        x_ND, weight_VD = ctx.saved_tensors
+        dout_NV = dout_NV.contiguous()
+        return _multiply(dout_NV, weight_VD), _multiply(dout_NV, x_ND, a_across=True)
 
 
 class _Logprob(torch.autograd.Function):
@@ -342,6 +355,11 @@ def feed_forward(
     arrays = [one.contiguous() for one in (x_ND, mixed_NM, out_DM, norm_D, gate_up_FD, down_DF)]
     goes_back = torch.is_grad_enabled() and any(one.requires_grad for one in arrays)
     return _FeedForward.apply(*arrays, float(eps), goes_back)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def linear(x_ND: Tensor, weight_VD: Tensor) -> Tensor:
+    """x weight^T: (N, D), (V, D) -> (N, V)."""
+    return _Linear.apply(x_ND.contiguous(), weight_VD.contiguous())  # type: ignore[no-any-return, no-untyped-call]
 
 
 def attention(qkv_NW: Tensor, heads: Heads) -> Tensor:
@@ -422,26 +440,12 @@ class LayerMemory:
             sines=sines.data_ptr(),
             scale=width**-0.5,
         )
-        self._mixed_width = heads * width
 
     def remember(self, rooms: Sequence[tuple[int, int, int]], qkv_NW: Tensor) -> None:
         """Keep prompts: (room, first token, length) of each among the projected tokens."""
         for room, _, length in rooms:
             self.lengths[room] = length
         _call("remember_prompts", self._struct, len(rooms), torch.tensor(rooms, dtype=torch.int64), qkv_NW)
-
-    def attend(self, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor, qkv_RW: Tensor) -> Tensor:
-        """Remember a new token in every row, and attend to all that the row has: (R, W) -> (R, H K).
-
-        Args:
-            groups: (groups, 3): room of the prompt, first row, rows.
-            slots_R: where each row's own tokens are.
-            own_lengths_R: how many there are, this one not counted.
-        """
-        struct = self.aimed(groups, slots_R, own_lengths_R)
-        out_RD = qkv_RW.new_empty(len(qkv_RW), self._mixed_width)
-        _call("attention_step", struct, qkv_RW, out_RD)
-        return out_RD
 
     def aimed(self, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor) -> ctypes.Structure:
         """What C is told, with these rows; the tensors have to stay."""
@@ -467,6 +471,19 @@ def _addresses(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
         assert tensor.is_contiguous()
         assert (tensor.dtype, tensor.device.type) == (torch.float32, "cpu")
     return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
+
+
+class _Quintic(ctypes.Structure):
+    """`Quintic` of kernels.c."""
+
+    _fields_ = tuple((name, ctypes.c_float) for name in ("a", "b", "c"))
+
+
+def orthogonalised(matrices_MSL: Tensor, quintic: tuple[float, float, float], steps: int) -> Tensor:
+    """Newton-Schulz on each matrix, short side first, divided by its length before: (M, S, L) -> (M, S, L)."""
+    made_MSL = matrices_MSL.clone(memory_format=torch.contiguous_format)
+    _call("orthogonalise", *made_MSL.shape, steps, _Quintic(*quintic), made_MSL)
+    return made_MSL
 
 
 def length_of(tensors: Sequence[Tensor]) -> float:
@@ -500,7 +517,7 @@ def adamw_step(
 
 
 class Stack:
-    """All layers for one new token a row, without a gradient: see `suit_stack`. The weights are those of its birth.
+    """All layers for one new token a row, without a gradient. The weights are those of its birth.
 
     Args:
         weights: of each layer norm, queries-keys-values, their bias, what mixes the heads, norm, gates-ups, downs.
@@ -522,7 +539,13 @@ class Stack:
         _call("lay_layers", len(memories), *sizes, self._pointers, self._panels)
 
     def step(self, x_RD: Tensor, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor) -> Tensor:
-        """Embedded tokens to hidden states: (R, D) -> (R, D); arguments as in `LayerMemory.attend`."""
+        """Embedded tokens to hidden states: (R, D) -> (R, D); each row remembers its token, and attends to all it has.
+
+        Args:
+            groups: (groups, 3): room of the prompt, first row, rows.
+            slots_R: where each row's own tokens are.
+            own_lengths_R: how many there are, this one not counted.
+        """
         rows, width = x_RD.shape
         x_RD = x_RD.contiguous()
         aimed = [ctypes.addressof(one.aimed(groups, slots_R, own_lengths_R)) for one in self._memories]

@@ -775,11 +775,6 @@ static void share_attention(const Memory *memory, const float *qkv, float *out) 
     }
 }
 
-void attention_step(const Memory *memory, const float *qkv, float *out) {
-#pragma omp parallel
-    share_attention(memory, qkv, out);
-}
-
 /* Put the keys and values of one layer's prompts (N tokens, as projected) into their rooms. `rooms` says for each
    prompt (room, first token, length). */
 void remember_prompts(const Memory *memory, num num_prompts, const num *rooms, const float *qkv) {
@@ -927,7 +922,7 @@ void project_backward(num n_rows, num width, num out_width, const float *dout, c
     const num threads = threads_at_most(), size = block_size(n_rows, threads), weights = out_width * width;
     const Gradient gradients[] = {{dmatrix, weights, 0}, {dnorm, width, weights}, {dbias, out_width, weights + width}};
     const num of_sums = padded(weights + width + out_width), across = panels_size(width, size);
-    const num room_size = larger_of(left_size(size, out_width), strip_size(size)) + padded(width) + padded(size * width);
+    const num room_size = larger_of(left_size(size, out_width), across_size(COLUMNS, size)) + padded(width) + padded(size * width);
     Sums sums[MOST_THREADS] = {{NULL, 0}};
     float *panels = scratch(SHARED, panels_size(width, out_width));
 #pragma omp parallel num_threads(threads)
@@ -958,7 +953,8 @@ void project_backward(num n_rows, num width, num out_width, const float *dout, c
                                passed ? passed + at : NULL, normed, own_dnorm, dx + at);
                 lay_row(width, rows, normed, r, normed_panels);
             }
-            add_product_across(out_width, width, rows, d, out_width, normed_panels, mine->is_begun, own_dmatrix, room);
+            add_product_across(out_width, width, rows, d, out_width, normed_panels, mine->is_begun, own_dmatrix, width,
+                               room);
             mine->is_begun = 1;
         }
         end_products();
@@ -966,36 +962,48 @@ void project_backward(num n_rows, num width, num out_width, const float *dout, c
     }
 }
 
+/* Columns of the hidden layer that are worked on together, while they are in the cache; full panels, whatever their width. */
+enum { MOST_TOGETHER = 144 };
+
+static num together_from(num first, num hidden) {
+    const num most = has_unit ? 128 : MOST_TOGETHER;
+    return first + most < hidden ? most : hidden - first;
+}
+
+/* Those columns of the gates, and next to them those of the ups, of normed rows that are laid out. */
+static void gates_and_ups(num rows, num first, num columns, num width, num hidden, Rows normed, const float *gate_up,
+                          float *both, num row) {
+    product_columns(rows, first, columns, width, normed, gate_up, both, row);
+    product_columns(rows, first, columns, width, normed, gate_up + panels_size(hidden, width), both + columns, row);
+}
+
 /* The rows of blocks through the second half of a layer, its matrices in panels; all threads call this together. */
 static void feed_blocks(num size, num n_rows, num width, num mixed_width, num hidden, const float *x,
                         const float *mixed, const float *out, const float *norm, float eps, const float *gate_up,
                         const float *down, float *total, float *inverse, float *both, float *added) {
-    const num half = panels_size(hidden, width), row = apart(2 * hidden), gated_row = apart(hidden);
-    const int at_once = columns_from(0, hidden) >= LANES; /* a panel's columns fill vectors, while they are in the cache */
-    const num room_size = left_size(size, larger_of(larger_of(width, hidden), mixed_width));
-    float *left = scratch(OWN, padded(size * width) + padded(size * gated_row) + padded(size * row) + room_size);
+    const num gated_row = apart(hidden), room_size = left_size(size, larger_of(larger_of(width, hidden), mixed_width));
+    const num both_size = size * apart(2 * MOST_TOGETHER);
+    float *left = scratch(OWN, padded(size * width) + padded(size * gated_row) + both_size + room_size);
     float *normed = take(&left, size * width), *gated = take(&left, size * gated_row);
-    float *further_both = take(&left, size * row), *room = left;
+    float *further_both = take(&left, both_size), *room = left;
     begin_products();
 #pragma omp for schedule(static)
     for (num first = 0; first < n_rows; first += size) {
         const num rows = rows_from(first, size, n_rows);
-        float *own_both = both ? both + first * row : further_both, *own = total + first * width;
+        float *own = total + first * width;
         product(rows, width, mixed_width, mixed + first * mixed_width, mixed_width, room, out,
                 (Base){x + first * width, width}, own, width);
         for (num r = 0; r < rows; r++)
             inverse[first + r] = norm_row(width, own + r * width, NULL, norm, eps, NULL, normed + r * width);
         const Rows from = lay_left(rows, width, normed, width, room);
         for (num j = 0, columns; j < hidden; j += columns) {
-            columns = columns_from(j, hidden);
-            float *gate = own_both + j, *up = gate + hidden;
-            product_panel(rows, columns, width, from, panel_at(gate_up, j, width), NOTHING, gate, row, 0, NONE_SOON);
-            product_panel(rows, columns, width, from, panel_at(gate_up + half, j, width), NOTHING, up, row, 0, NONE_SOON);
-            for (num r = 0; at_once && r < rows; r++)
-                swiglu_some(columns, gate + r * row, up + r * row, gated + r * gated_row + j);
+            columns = together_from(j, hidden);
+            const num row = both ? 2 * columns : apart(2 * columns);
+            float *some = both ? both + 2 * (first * hidden + rows * j) : further_both;
+            gates_and_ups(rows, j, columns, width, hidden, from, gate_up, some, row);
+            for (num r = 0; r < rows; r++, some += row)
+                swiglu_some(columns, some, some + columns, gated + r * gated_row + j);
         }
-        for (num r = 0; !at_once && r < rows; r++)
-            swiglu_some(hidden, own_both + r * row, own_both + r * row + hidden, gated + r * gated_row);
         product(rows, width, hidden, gated, gated_row, room, down, NOTHING, added + first * width, width);
     }
     end_products();
@@ -1008,8 +1016,8 @@ static void share_gate_up(num width, num hidden, const float *gate_up, float *pa
 }
 
 /* The second half of a layer. total = x + mixed out^T; added = swiglu(norm(total) gate_up^T) down^T.
-   mixed (N, M), out (D, M), gate_up (2 F, D), down (D, F). `both` = norm(total) gate_up^T, in rows of
-   apart(2 F) numbers, is kept if not absent. */
+   mixed (N, M), out (D, M), gate_up (2 F, D), down (D, F). `both` = norm(total) gate_up^T, (N, 2 F) in an order of its
+   own, is kept if not absent. */
 void feed_forward(num n_rows, num width, num mixed_width, num hidden, const float *x, const float *mixed,
                   const float *out, const float *norm, float eps, const float *gate_up, const float *down, float *total,
                   float *inverse, float *both, float *added) {
@@ -1028,41 +1036,52 @@ void feed_forward(num n_rows, num width, num mixed_width, num hidden, const floa
     }
 }
 
-/* Its gradients; dx counts `passed`, the gradient of `total`. */
+/* Its gradients; dx counts `passed`, the gradient of `total`. Where `both` was not kept it is made again, which takes less
+   time than keeping it where a matrix unit multiplies. */
 void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, const float *dadded, const float *passed,
                            const float *total, const float *inverse, const float *both, const float *mixed,
                            const float *out, const float *norm, const float *gate_up, const float *down, float *dx,
                            float *dmixed, float *dout, float *dnorm, float *dgate_up, float *ddown) {
-    const num threads = threads_at_most(), size = block_size(n_rows, threads), row = 2 * hidden;
-    const num both_row = apart(row), gated_row = apart(hidden);
+    const num threads = threads_at_most(), size = block_size(n_rows, threads), together = together_from(0, hidden);
     const num out_size = width * mixed_width, up_size = 2 * hidden * width, down_size = width * hidden;
     const Gradient gradients[] = {{dout, out_size, 0},
                                   {dgate_up, up_size, out_size},
                                   {ddown, down_size, out_size + up_size},
                                   {dnorm, width, out_size + up_size + down_size}};
     const num of_sums = padded(out_size + up_size + down_size + width);
-    const num wider = hidden > width ? hidden : width, across = panels_size(wider > mixed_width ? wider : mixed_width, size);
-    const num room_size = larger_of(left_size(size, larger_of(row, width)), strip_size(size));
-    const num rest_size = padded(size * width) + padded(size * gated_row) + padded(size * both_row) + padded(width) +
-                          padded(hidden);
+    const num across = panels_size(larger_of(width, mixed_width), size), gated_across = panels_size(together, size);
+    const num lefts = left_size(size, larger_of(together, width)), of_columns = across_size(COLUMNS, size);
+    const num rows_size = padded(size * width), some_size = size * apart(2 * together);
+    const num down_panels_size = panels_size(hidden, width), part_size = panels_size(width, together);
+    const num down_parts_size = 2 * part_size * ((hidden + together - 1) / (together ? together : 1));
+    float *down_panels = scratch(SHARED, down_panels_size + down_parts_size + panels_size(mixed_width, width) +
+                                             2 * panels_size(hidden, width));
+    float *part_panels = down_panels + down_panels_size, *out_panels = part_panels + down_parts_size;
+    float *up_panels = out_panels + panels_size(mixed_width, width);
     Sums sums[MOST_THREADS] = {{NULL, 0}};
-    float *down_panels = scratch(SHARED, panels_size(hidden, width) + panels_size(width, 2 * hidden) +
-                                             panels_size(mixed_width, width));
-    float *up_panels = down_panels + panels_size(hidden, width), *out_panels = up_panels + panels_size(width, 2 * hidden);
 #pragma omp parallel num_threads(threads)
     {
         const num thread = own_thread();
         Sums *mine = sums + thread;
-        float *left = scratch(OWN, of_sums + across + rest_size + room_size);
+        float *left = scratch(OWN, of_sums + across + gated_across + 3 * lefts + across_size(width, size) + of_columns +
+                                       2 * rows_size + padded(width) + padded(together) + 3 * some_size);
         mine->begin = take(&left, of_sums);
-        float *panels = take(&left, across), *normed = take(&left, width), *dnormed = take(&left, size * width);
-        float *gated = take(&left, hidden), *dgated = take(&left, size * gated_row), *dboth = take(&left, size * both_row);
-        float *room = left;
+        float *panels = take(&left, across), *gated_panels = take(&left, gated_across);
+        float *normed_room = take(&left, lefts), *d_room = take(&left, lefts), *room = take(&left, lefts);
+        float *d_across_room = take(&left, across_size(width, size)), *columns_room = take(&left, of_columns);
+        float *normed = take(&left, size * width), *dnormed = take(&left, size * width), *again = take(&left, width);
+        float *gated = take(&left, together), *dgated = take(&left, some_size);
+        float *dboth = take(&left, some_size), *made_again = take(&left, some_size);
         float *own_dout = own_sums(gradients, mine, thread), *own_dup = own_sums(gradients + 1, mine, thread);
         float *own_ddown = own_sums(gradients + 2, mine, thread), *own_dnorm = own_sums(gradients + 3, mine, thread);
         memset(own_dnorm, 0, (size_t)width * sizeof(float));
         share_panels(hidden, width, down, 0, down_panels);
-        share_panels(width, 2 * hidden, gate_up, 0, up_panels);
+        if (!both) share_gate_up(width, hidden, gate_up, up_panels);
+        for (num j = 0; j < hidden; j += together) {
+            float *parts = part_panels + j / together * 2 * part_size;
+            share_panels(width, together_from(j, hidden), gate_up + j * width, 0, parts);
+            share_panels(width, together_from(j, hidden), gate_up + (hidden + j) * width, 0, parts + part_size);
+        }
         share_panels(mixed_width, width, out, 0, out_panels);
         begin_products();
 #pragma omp barrier
@@ -1070,36 +1089,112 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
         for (num first = 0; first < n_rows; first += size) {
             const num rows = rows_from(first, size, n_rows);
             const float *d = dadded + first * width, *own_mixed = mixed + first * mixed_width;
+            const int is_begun = mine->is_begun;
             float *own_dx = dx + first * width;
-            product(rows, hidden, width, d, width, room, down_panels, NOTHING, dgated, gated_row);
             for (num r = 0; r < rows; r++) {
-                const float *gate = both + (first + r) * both_row;
-                float *dgate = dboth + r * both_row;
-                if (r + 1 < rows) fetch(gate + both_row, row);
-                swiglu_some_backward(hidden, dgated + r * gated_row, gate, gate + hidden, dgate, dgate + hidden, gated);
-                lay_row(hidden, rows, gated, r, panels);
+                const num at = (first + r) * width;
+                for (num k = 0; k < width; k++) normed[r * width + k] = total[at + k] * inverse[first + r] * norm[k];
+                lay_row(width, rows, normed + r * width, r, panels);
             }
-            add_product_across(width, hidden, rows, d, width, panels, mine->is_begun, own_ddown, room);
-            product(rows, width, row, dboth, both_row, room, up_panels, NOTHING, dnormed, width);
+            const Rows from = both ? (Rows){NULL, 0} : lay_left(rows, width, normed, width, normed_room);
+            const Rows d_rows = lay_left(rows, width, d, width, d_room);
+            const Rows d_across = lay_across(width, rows, d, width, d_across_room);
+            for (num j = 0, columns; j < hidden; j += columns) {
+                columns = together_from(j, hidden);
+                const num row = apart(2 * columns), both_row = both ? 2 * columns : row, dgated_row = apart(columns);
+                const float *some = both ? both + 2 * (first * hidden + rows * j) : made_again;
+                const float *parts = part_panels + j / together * 2 * part_size;
+                if (!both) gates_and_ups(rows, j, columns, width, hidden, from, up_panels, made_again, row);
+                product_columns(rows, j, columns, width, d_rows, down_panels, dgated, dgated_row);
+                for (num r = 0; r < rows; r++) {
+                    const float *gate = some + r * both_row;
+                    float *dgate = dboth + r * row;
+                    if (both && r + 2 < rows) fetch(gate + 2 * both_row, both_row);
+                    swiglu_some_backward(columns, dgated + r * dgated_row, gate, gate + columns, dgate, dgate + columns, gated);
+                    lay_row(columns, rows, gated, r, gated_panels);
+                }
+                add_product(width, columns, rows, d_across, gated_panels, is_begun, own_ddown + j, hidden);
+                for (int part = 0; part < 2; part++) {
+                    const float *of_part = dboth + part * columns;
+                    float *rows_of_sums = own_dup + (part * hidden + j) * width;
+                    add_product_across(columns, width, rows, of_part, row, panels, is_begun, rows_of_sums, width,
+                                       columns_room);
+                    product(rows, width, columns, of_part, row, room, parts + part * part_size,
+                            j || part ? (Base){dnormed, width} : NOTHING, dnormed, width);
+                }
+            }
             for (num r = 0; r < rows; r++) {
                 const num at = (first + r) * width, next = at + width;
                 if (r + 1 < rows) fetch(total + next, width), fetch(passed + next, width), fetch(dx + next, width);
-                norm_row_again(width, total + at, inverse[first + r], norm, dnormed + r * width, passed + at,
-                               normed, own_dnorm, own_dx + r * width);
-                lay_row(width, rows, normed, r, panels);
+                norm_row_again(width, total + at, inverse[first + r], norm, dnormed + r * width, passed + at, again,
+                               own_dnorm, own_dx + r * width);
             }
-            add_product_across(row, width, rows, dboth, both_row, panels, mine->is_begun, own_dup, room);
             product(rows, mixed_width, width, own_dx, width, room, out_panels, NOTHING, dmixed + first * mixed_width,
                     mixed_width);
             for (num r = 0; r < rows; r++) {
                 if (r + 4 < rows) fetch(own_mixed + (r + 4) * mixed_width, mixed_width);
                 lay_row(mixed_width, rows, own_mixed + r * mixed_width, r, panels);
             }
-            add_product_across(width, mixed_width, rows, own_dx, width, panels, mine->is_begun, own_dout, room);
+            add_product_across(width, mixed_width, rows, own_dx, width, panels, is_begun, own_dout, mixed_width, columns_room);
             mine->is_begun = 1;
         }
         end_products();
         add_up(gradients, 4, sums, threads);
+    }
+}
+
+/* ---- products that threads share out ------------------------------------------------------------------------------ */
+
+/* Where rows may be few, and the weights many, threads share out the columns of a product and, where there are more
+   threads than panels, its rows; each reads its part of the weights only. */
+
+enum { STRIP = 32 };
+
+static num num_strips(num m) { return (m + STRIP - 1) / STRIP; }
+
+/* A strip's part of the panel behind this one: all strips ask for the whole. */
+static Soon part_of_next(const float *panel, num wide, num k, num strip, num strips) {
+    const num part = panels_size(wide, k) / strips;
+    return (Soon){panel + panels_size(wide, k) + strip * part, part};
+}
+
+/* c = a b + base by all threads together, a laid out. */
+static void share_product(num m, num n, num k, Rows a, const float *panels, Base base, float *c, num c_row) {
+    const num wide = columns_from(0, n);
+#pragma omp for collapse(2) schedule(static)
+    for (num j = 0; j < n; j += wide)
+        for (num strip = 0; strip < num_strips(m); strip++) {
+            const num i = strip * STRIP;
+            const Base own = base.begin ? (Base){base.begin + i * base.row + j, base.row} : NOTHING;
+            product_panel(rows_from(i, STRIP, m), columns_from(j, n), k, rows_at(a, i, k), panel_at(panels, j, k), own,
+                          c + i * c_row + j, c_row, 0, part_of_next(panel_at(panels, j, k), wide, k, strip, num_strips(m)));
+        }
+}
+
+/* The rows of a as they are multiplied from the left, by all threads together. */
+static Rows share_left(num m, num k, const float *a, num a_row, float *room) {
+#pragma omp for schedule(static)
+    for (num i = 0; i < m; i += STRIP) lay_left(rows_from(i, STRIP, m), k, a + i * a_row, a_row, left_at(room, i, k));
+    return as_laid(a, a_row, room);
+}
+
+/* c (m, n) = a b, dense; a (m, k), or, where it is across, (k, m); b (k, n), or, where it is across, (n, k). */
+void multiply(num m, num n, num k, num a_across, const float *a, num b_across, const float *b, float *c) {
+    float *panels = scratch(SHARED, panels_size(n, k) + (a_across ? 0 : left_size(m + STRIP, k)));
+    float *left = panels + panels_size(n, k);
+#pragma omp parallel num_threads(threads_at_most())
+    {
+        float *room = scratch(OWN, across_size(COLUMNS, k));
+        begin_products();
+        share_panels(n, k, b, (int)b_across, panels);
+        if (a_across) {
+#pragma omp barrier
+#pragma omp for schedule(static)
+            for (num i = 0; i < m; i += COLUMNS)
+                add_product_across(rows_from(i, COLUMNS, m), n, k, a + i, m, panels, 0, c + i * n, n, room);
+        } else
+            share_product(m, n, k, share_left(m, k, a, k, left), panels, NOTHING, c, n);
+        end_products();
     }
 }
 
@@ -1139,39 +1234,6 @@ void lay_layers(num n_layers, num width, num mixed_width, num projected, num hid
     }
 }
 
-/* Here rows may be few, and the weights many: threads share out the columns of a product and, where there are more
-   threads than panels, its rows; each reads its part of the weights only. */
-
-enum { STRIP = 32, MOST_WIDE = 48 };
-
-static num num_strips(num m) { return (m + STRIP - 1) / STRIP; }
-
-/* A strip's part of the panel behind this one: all strips ask for the whole. */
-static Soon part_of_next(const float *panel, num wide, num k, num strip, num strips) {
-    const num part = panels_size(wide, k) / strips;
-    return (Soon){panel + panels_size(wide, k) + strip * part, part};
-}
-
-/* c = a b + base by all threads together, a laid out. */
-static void share_product(num m, num n, num k, Rows a, const float *panels, Base base, float *c, num c_row) {
-    const num wide = columns_from(0, n);
-#pragma omp for collapse(2) schedule(static)
-    for (num j = 0; j < n; j += wide)
-        for (num strip = 0; strip < num_strips(m); strip++) {
-            const num i = strip * STRIP;
-            const Base own = base.begin ? (Base){base.begin + i * base.row + j, base.row} : NOTHING;
-            product_panel(rows_from(i, STRIP, m), columns_from(j, n), k, rows_at(a, i, k), panel_at(panels, j, k), own,
-                          c + i * c_row + j, c_row, 0, part_of_next(panel_at(panels, j, k), wide, k, strip, num_strips(m)));
-        }
-}
-
-/* The rows of a as they are multiplied from the left, by all threads together. */
-static Rows share_left(num m, num k, const float *a, num a_row, float *room) {
-#pragma omp for schedule(static)
-    for (num i = 0; i < m; i += STRIP) lay_left(rows_from(i, STRIP, m), k, a + i * a_row, a_row, left_at(room, i, k));
-    return as_laid(a, a_row, room);
-}
-
 /* The same of normed rows; total = x + added, or x where nothing is added. */
 static Rows share_normed(num m, num width, const float *x, const float *added, const float *norm, float eps, float *total,
                          float *normed, float *room) {
@@ -1187,19 +1249,18 @@ static Rows share_normed(num m, num width, const float *x, const float *added, c
 
 /* gated = swiglu(a gate_up), the panels of gates standing before those of ups. */
 static void share_gated(num m, num hidden, num k, Rows a, const float *gate_up, float *gated, num gated_row) {
-    const num wide = columns_from(0, hidden);
+    enum { SOME = 48 }; /* columns: full panels, whatever their width */
+    const num some = has_unit ? 32 : SOME;
     const float *up_panels = gate_up + panels_size(hidden, k);
 #pragma omp for collapse(2) schedule(static)
-    for (num j = 0; j < hidden; j += wide)
+    for (num j = 0; j < hidden; j += some)
         for (num strip = 0; strip < num_strips(m); strip++) {
-            float gate[STRIP * MOST_WIDE] __attribute__((aligned(64))), up[STRIP * MOST_WIDE] __attribute__((aligned(64)));
-            const num i = strip * STRIP, rows = rows_from(i, STRIP, m), columns = columns_from(j, hidden);
-            product_panel(rows, columns, k, rows_at(a, i, k), panel_at(gate_up, j, k), NOTHING, gate, MOST_WIDE, 0,
-                          part_of_next(panel_at(gate_up, j, k), wide, k, strip, num_strips(m)));
-            product_panel(rows, columns, k, rows_at(a, i, k), panel_at(up_panels, j, k), NOTHING, up, MOST_WIDE, 0,
-                          part_of_next(panel_at(up_panels, j, k), wide, k, strip, num_strips(m)));
+            float gate[STRIP * SOME] __attribute__((aligned(64))), up[STRIP * SOME] __attribute__((aligned(64)));
+            const num i = strip * STRIP, rows = rows_from(i, STRIP, m), columns = rows_from(j, some, hidden);
+            product_columns(rows, j, columns, k, rows_at(a, i, k), gate_up, gate, SOME);
+            product_columns(rows, j, columns, k, rows_at(a, i, k), up_panels, up, SOME);
             for (num r = 0; r < rows; r++)
-                swiglu_some(columns, gate + r * MOST_WIDE, up + r * MOST_WIDE, gated + (i + r) * gated_row + j);
+                swiglu_some(columns, gate + r * SOME, up + r * SOME, gated + (i + r) * gated_row + j);
         }
 }
 
@@ -1303,5 +1364,47 @@ void adamw_step(num n_arrays, const num *sizes, float *const *values, const floa
                 value[at] = value[at] * kept - size * average[at] / (sqrtf(square[at]) / m.second_left + m.epsilon);
             }
         }
+    }
+}
+
+/* A polynomial a x + b x^3 + c x^5 of singular values, which Newton-Schulz repeats. */
+typedef struct {
+    float a, b, c;
+} Quintic;
+
+/* Matrices (S, L), S <= L, with their singular values pushed to about 1, in place; each by one thread. Every step is
+   X <- (a + b G + c G^2) X with G = X X^T: Muon, Jordan et al. 2024 (kellerjordan.github.io/posts/muon). */
+void orthogonalise(num count, num rows, num columns, num steps, const Quintic *quintic, float *matrices) {
+    const Quintic of = *quintic;
+    const num gram_size = padded(rows * rows), size = padded(rows * columns);
+    const num lefts = left_size(rows, larger_of(rows, columns));
+    const num panels = larger_of(panels_size(rows, columns), larger_of(panels_size(rows, rows), panels_size(columns, rows)));
+#pragma omp parallel num_threads(threads_at_most())
+    {
+        float *left = scratch(OWN, 3 * gram_size + size + lefts + panels);
+        float *gram = take(&left, gram_size), *factor = take(&left, gram_size), *power = take(&left, gram_size);
+        float *next = take(&left, size), *room = take(&left, lefts), *laid = left;
+        begin_products();
+#pragma omp for schedule(dynamic, 1)
+        for (num number = 0; number < count; number++) {
+            float *x = matrices + number * rows * columns;
+            const float scale = 1.0f / (sqrtf(dot(x, x, rows * columns)) + 1e-7f);
+            for (num at = 0; at < rows * columns; at++) x[at] *= scale;
+            for (num step = 0; step < steps; step++) {
+                lay_panels(rows, columns, x, 1, laid);
+                product(rows, rows, columns, x, columns, room, laid, NOTHING, gram, rows);
+                for (num r = 0; r < rows; r++) {
+                    for (num k = 0; k < rows; k++) factor[r * rows + k] = of.c * gram[r * rows + k];
+                    factor[r * rows + r] += of.b;
+                }
+                lay_panels(rows, rows, factor, 0, laid);
+                product(rows, rows, rows, gram, rows, room, laid, NOTHING, power, rows);
+                for (num r = 0; r < rows; r++) power[r * rows + r] += of.a;
+                lay_panels(columns, rows, x, 0, laid);
+                product(rows, columns, rows, power, rows, room, laid, NOTHING, next, columns);
+                memcpy(x, next, (size_t)(rows * columns) * sizeof(float));
+            }
+        }
+        end_products();
     }
 }

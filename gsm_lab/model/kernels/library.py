@@ -34,7 +34,8 @@ _TRIALS = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-mcpu=
 def compiled_path() -> Path:
     """Where the kernels of this source for this processor are, or would be."""
     sources = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
-    described = [*(source.read_text(encoding="utf-8") for source in sources), platform.machine(), platform.system(), *_OPTIONS]
+    described = [source.read_text(encoding="utf-8") for source in sources]
+    described += [platform.machine(), platform.system(), *_OPTIONS]
     cpu = Path("/proc/cpuinfo")
     if cpu.exists():
         described += re.findall(r"^(?:model name|flags|Features)\s*:.*$", cpu.read_text(), re.MULTILINE)[:2]

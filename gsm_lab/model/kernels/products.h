@@ -247,17 +247,33 @@ static void lay_row(num n, num k, const float *numbers, num number, float *panel
     }
 }
 
-/* All panels of b (k, n), dense, or `across`: of the transpose of b (n, k); by all threads together. */
-static void share_panels(num n, num k, const float *b, int across, float *panels) {
+/* How many parts b (k, n) is laid out in, and each of them: of b, dense, or `across`, of the transpose of b (n, k). */
+static num num_parts(num n) {
+#ifdef HAS_TILES
+    if (has_unit) return sides_of(n);
+#endif
+    return num_panels(n);
+}
+
+static void lay_part(num n, num k, const float *b, int across, num number, float *panels) {
 #ifdef HAS_TILES
     if (has_unit) {
-#pragma omp for schedule(static) nowait
-        for (num side = 0; side < sides_of(n); side++) lay_side_of_weights(n, k, b, across, side, panels);
+        lay_side_of_weights(n, k, b, across, number, panels);
         return;
     }
 #endif
+    lay_panel(n, k, b, across, number, panels);
+}
+
+/* All panels, by one thread. */
+static void lay_panels(num n, num k, const float *b, int across, float *panels) {
+    for (num number = 0; number < num_parts(n); number++) lay_part(n, k, b, across, number, panels);
+}
+
+/* All panels, by all threads together. */
+static void share_panels(num n, num k, const float *b, int across, float *panels) {
 #pragma omp for schedule(static) nowait
-    for (num number = 0; number < num_panels(n); number++) lay_panel(n, k, b, across, number, panels);
+    for (num number = 0; number < num_parts(n); number++) lay_part(n, k, b, across, number, panels);
 }
 
 /* What stands on the left, rows of so many numbers: as it is, or laid out in `room`, which has `left_size`. */
@@ -319,42 +335,69 @@ static void product(num m, num n, num k, const float *a, num a_row, float *room,
     }
 }
 
-/* Columns on the left of a product across that are laid out at a time, and room for k numbers of each. */
-static num strip_size(num k) {
-#ifdef HAS_TILES
-    if (has_unit) return slabs_size(2 * SIDE, k);
-#endif
-    return padded(TALL * k);
+/* The same of some columns, from `first` on: the first of a panel. */
+static void product_columns(num m, num first, num columns, num k, Rows a, const float *panels, float *c, num c_row) {
+    for (num j = 0, some; j < columns; j += some) {
+        some = columns_from(j, columns);
+        product_panel(m, some, k, a, panel_at(panels, first + j, k), NOTHING, c + j, c_row, 0, NONE_SOON);
+    }
 }
 
-/* c (m, n) += a^T b, or, at first, = a^T b, with a (k, m) in rows of a_row numbers; `room` has `strip_size` numbers for
-   some columns of a, which are read once for all panels. */
-static void add_product_across(num m, num n, num k, const float *a, num a_row, const float *panels, int is_begun,
-                               float *c, float *room) {
+/* Room for m columns of k numbers that stand on the left of a product as rows. */
+static num across_size(num m, num k) {
+#ifdef HAS_TILES
+    if (has_unit) return slabs_size(m, k);
+#endif
+    return (m + TALL - 1) / TALL * padded(TALL * k);
+}
+
+/* The columns of a (k, m), in rows of a_row numbers, as they stand on the left. */
+static Rows lay_across(num m, num k, const float *a, num a_row, float *room) {
 #ifdef HAS_TILES
     if (has_unit) {
-        for (num i = 0; i < m; i += 2 * SIDE) {
-            const num tall = m - i < 2 * SIDE ? m - i : 2 * SIDE;
-            for (num at = 0; at < tall; at += SIDE)
-                lay_side_across(tall - at < SIDE ? tall - at : SIDE, k, a + i + at, a_row, side_at(room, at, k));
-            for (num j = 0; j < n; j += 2 * SIDE) {
-                float *own = c + i * n + j;
-                product_panel(tall, columns_from(j, n), k, (Rows){room, 0}, panel_at(panels, j, k),
-                              is_begun ? (Base){own, n} : NOTHING, own, n, 0, NONE_SOON);
-            }
-        }
-        return;
+        for (num i = 0; i < m; i += SIDE)
+            lay_side_across(m - i < SIDE ? m - i : SIDE, k, a + i, a_row, side_at(room, i, k));
+        return (Rows){room, 0};
     }
 #endif
     for (num i = 0; i < m; i += TALL) {
         const num tall = m - i < TALL ? m - i : TALL;
+        float *strip = room + i / TALL * padded(TALL * k);
         for (num at = 0; at < k; at++)
-            if (tall == TALL) memcpy(room + at * TALL, a + at * a_row + i, TALL * sizeof(float));
-            else copy(room + at * TALL, a + at * a_row + i, tall);
-        for (num j = 0; j < n; j += WIDE) {
-            float *own = c + i * n + j;
-            some_tile(tall, columns_from(j, n), k, (Left){room, 1, TALL}, panels + j * k,
-                      is_begun ? (Base){own, n} : NOTHING, own, n);
+            if (tall == TALL) memcpy(strip + at * TALL, a + at * a_row + i, TALL * sizeof(float));
+            else copy(strip + at * TALL, a + at * a_row + i, tall);
+    }
+    return (Rows){room, 0};
+}
+
+/* c (m, n) += a^T b, or, at first, = a^T b, with a's columns laid out. */
+static void add_product(num m, num n, num k, Rows a, const float *panels, int is_begun, float *c, num c_row) {
+#ifdef HAS_TILES
+    if (has_unit) {
+        for (num j = 0, columns; j < n; j += columns) {
+            columns = columns_from(j, n);
+            product_panel(m, columns, k, a, panel_at(panels, j, k), is_begun ? (Base){c + j, c_row} : NOTHING, c + j, c_row, 0,
+                          NONE_SOON);
         }
+        return;
+    }
+#endif
+    for (num i = 0; i < m; i += TALL)
+        for (num j = 0; j < n; j += WIDE) {
+            float *own = c + i * c_row + j;
+            some_tile(m - i < TALL ? m - i : TALL, columns_from(j, n), k, (Left){a.begin + i / TALL * padded(TALL * k), 1, TALL},
+                      panels + j * k, is_begun ? (Base){own, c_row} : NOTHING, own, c_row);
+        }
+}
+
+/* Columns that are laid out at a time to be multiplied at once, while they are in the cache. */
+enum { COLUMNS = 32 };
+
+/* The same with a (k, m) in rows of a_row numbers; `room` has `across_size` of COLUMNS. */
+static void add_product_across(num m, num n, num k, const float *a, num a_row, const float *panels, int is_begun, float *c,
+                               num c_row, float *room) {
+    for (num i = 0; i < m; i += COLUMNS) {
+        const num some = m - i < COLUMNS ? m - i : COLUMNS;
+        add_product(some, n, k, lay_across(some, k, a + i, a_row, room), panels, is_begun, c + i * c_row, c_row);
     }
 }

@@ -163,7 +163,7 @@ static void lay_row_in_slabs(num n, num k, const float *numbers, num number, flo
     }
 }
 
-/* Tiles 0 to 3 = two sides from the left times two from the right; one of each where `tall` or `wide` says so. Meanwhile
+/* Tiles 0 to 3 += two sides from the left times two from the right; one of each where `tall` or `wide` says so. Meanwhile
    numbers that are needed soon are asked for. */
 static inline __attribute__((always_inline)) void sum_tiles(const int tall, const int wide, num slabs, const dword *a,
                                                             const dword *b, Soon soon) {
@@ -179,10 +179,6 @@ static inline __attribute__((always_inline)) void sum_tiles(const int tall, cons
     if (wide > 1) _tile_dpbf16ps(1, 4, 7);                                         \
     if (tall > 1) _tile_dpbf16ps(2, 5, 6);                                         \
     if (tall > 1 && wide > 1) _tile_dpbf16ps(3, 5, 7);
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
     for (num at = 0; at < end; at += STEP) {
         for (num line = 0; line < lines; line++) __builtin_prefetch((soon.begin += 16), 0, 2);
         LOAD_LEFT(2) LOAD_RIGHT(0) MULTIPLY
@@ -199,26 +195,42 @@ static inline __attribute__((always_inline)) void sum_tiles(const int tall, cons
 #undef MULTIPLY
 }
 
-/* c = the tiles, of so many rows and columns, plus a base. */
-static inline __attribute__((always_inline)) void put_tiles(const int tall, const int wide, num rows, num columns, Base base,
-                                                            float *c, num c_row) {
+/* c = a base, or zero, plus two sides from the left times two from the right; so many rows and columns are kept. */
+static inline __attribute__((always_inline)) void product_of_sides(const int tall, const int wide, num rows, num columns,
+                                                                   num slabs, const dword *a, const dword *b, Base base,
+                                                                   float *c, num c_row, Soon soon) {
     float edge[4 * TILE] __attribute__((aligned(64)));
-    const int is_whole = rows == tall * SIDE && columns == wide * SIDE && !base.begin;
-    float *to = is_whole ? c : edge;
+    const int is_whole = rows == tall * SIDE && columns == wide * SIDE;
     const num row = is_whole ? c_row : 2 * SIDE;
+    float *to = is_whole ? c : edge;
+    if (base.begin) {
+        if (!is_whole) {
+            for (num r = 0; r < tall * SIDE; r++)
+                for (num j = 0; j < wide * SIDE; j += SIDE)
+                    _mm512_store_ps(edge + r * row + j, r < rows ? _mm512_maskz_loadu_ps(first_of_16(columns - j),
+                                                                                         base.begin + r * base.row + j)
+                                                                 : _mm512_setzero_ps());
+            base = (Base){edge, row};
+        }
+        _tile_loadd(0, base.begin, base.row * 4);
+        if (wide > 1) _tile_loadd(1, base.begin + SIDE, base.row * 4);
+        if (tall > 1) _tile_loadd(2, base.begin + SIDE * base.row, base.row * 4);
+        if (tall > 1 && wide > 1) _tile_loadd(3, base.begin + SIDE * base.row + SIDE, base.row * 4);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    sum_tiles(tall, wide, slabs, a, b, soon);
     _tile_stored(0, to, row * 4);
     if (wide > 1) _tile_stored(1, to + SIDE, row * 4);
     if (tall > 1) _tile_stored(2, to + SIDE * row, row * 4);
     if (tall > 1 && wide > 1) _tile_stored(3, to + SIDE * row + SIDE, row * 4);
     if (is_whole) return;
-    for (num j = 0; j < columns; j += SIDE) {
-        const __mmask16 which = first_of_16(columns - j);
-        for (num r = 0; r < rows; r++) {
-            __m512 sum = _mm512_load_ps(edge + r * 2 * SIDE + j);
-            if (base.begin) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(which, base.begin + r * base.row + j));
-            _mm512_mask_storeu_ps(c + r * c_row + j, which, sum);
-        }
-    }
+    for (num j = 0; j < columns; j += SIDE)
+        for (num r = 0; r < rows; r++)
+            _mm512_mask_storeu_ps(c + r * c_row + j, first_of_16(columns - j), _mm512_load_ps(edge + r * row + j));
 }
 
 /* c (m, n) = a b + base, for up to 32 columns. */
@@ -228,10 +240,10 @@ static void product_of_slabs(num m, num n, num slabs, const dword *a, const dwor
         const num rows = m - i < 2 * SIDE ? m - i : 2 * SIDE;
         for (num r = 0; r < rows; r++)
             for (num j = 0; j < n; j += SIDE) __builtin_prefetch(c + r * c_row + j, 1);
-        if (rows > SIDE && n > SIDE) sum_tiles(2, 2, slabs, a, b, soon), put_tiles(2, 2, rows, n, base, c, c_row);
-        else if (n > SIDE) sum_tiles(1, 2, slabs, a, b, soon), put_tiles(1, 2, rows, n, base, c, c_row);
-        else if (rows > SIDE) sum_tiles(2, 1, slabs, a, b, soon), put_tiles(2, 1, rows, n, base, c, c_row);
-        else sum_tiles(1, 1, slabs, a, b, soon), put_tiles(1, 1, rows, n, base, c, c_row);
+        if (rows > SIDE && n > SIDE) product_of_sides(2, 2, rows, n, slabs, a, b, base, c, c_row, soon);
+        else if (n > SIDE) product_of_sides(1, 2, rows, n, slabs, a, b, base, c, c_row, soon);
+        else if (rows > SIDE) product_of_sides(2, 1, rows, n, slabs, a, b, base, c, c_row, soon);
+        else product_of_sides(1, 1, rows, n, slabs, a, b, base, c, c_row, soon);
         if (base.begin) base.begin += 2 * SIDE * base.row;
     }
 }
