@@ -406,8 +406,6 @@ class Transformer(nn.Module):
     def head(self, hidden: Tensor) -> Tensor:
         """Logits in float32 at least, also under autocast: (..., D) -> (..., V)."""
         weight_VD = self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-        if kernels.suit(hidden):
-            return kernels.linear(hidden.reshape(-1, hidden.shape[-1]), weight_VD).view(*hidden.shape[:-1], -1)
         with torch.autocast(hidden.device.type, enabled=False):
             return F.linear(widened(hidden), widened(weight_VD))
 

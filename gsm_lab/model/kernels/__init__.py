@@ -10,13 +10,13 @@ from gsm_lab.model.kernels.functions import (
     choose_tokens,
     feed_forward,
     length_of,
-    linear,
     logprobs_and_entropy,
     orthogonalised,
     project,
     suit,
     suit_halves,
     swiglu,
+    use_matrix_unit,
 )
 from gsm_lab.model.kernels.library import available, build, remove
 
@@ -32,7 +32,6 @@ __all__ = [
     "choose_tokens",
     "feed_forward",
     "length_of",
-    "linear",
     "logprobs_and_entropy",
     "orthogonalised",
     "project",
@@ -40,4 +39,5 @@ __all__ = [
     "suit",
     "suit_halves",
     "swiglu",
+    "use_matrix_unit",
 ]

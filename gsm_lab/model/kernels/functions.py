@@ -43,6 +43,11 @@ def suit_halves(tensor: Tensor) -> bool:
     return rows >= max(2, torch.get_num_threads()) * width and suit(tensor)
 
 
+def use_matrix_unit() -> bool:
+    """Whether the kernels multiply on the processor's matrix unit; never where GSM_LAB_MATRIX_UNIT=0 is set."""
+    return available() and bool(_asked(ctypes.c_int64, "uses_matrix_unit"))
+
+
 class _TextsStruct(ctypes.Structure):
     """`Texts` of kernels.c."""
 
@@ -274,28 +279,6 @@ class _Attention(torch.autograd.Function):
         return dqkv_NW, None
 
 
-def _multiply(a: Tensor, b: Tensor, a_across: bool = False, b_across: bool = False) -> Tensor:
-    """a b, each of them turned about first where it is across."""
-    (rows, inner), columns = (a.shape[::-1] if a_across else a.shape), b.shape[0 if b_across else 1]
-    product = a.new_empty(rows, columns)
-    _call("multiply", rows, columns, inner, a_across, a, b_across, b, product)
-    return product
-
-
-class _Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor) -> Tensor:
-        ctx.save_for_backward(x_ND, weight_VD)
-        return _multiply(x_ND, weight_VD, b_across=True)
-
-    @staticmethod
-    @_once
-    def backward(ctx: Any, dout_NV: Tensor) -> Any:
-        x_ND, weight_VD = ctx.saved_tensors
-        dout_NV = dout_NV.contiguous()
-        return _multiply(dout_NV, weight_VD), _multiply(dout_NV, x_ND, a_across=True)
-
-
 class _Logprob(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits_NV: Tensor, ids_N: Tensor, scale: float) -> tuple[Tensor, Tensor]:
@@ -355,11 +338,6 @@ def feed_forward(
     arrays = [one.contiguous() for one in (x_ND, mixed_NM, out_DM, norm_D, gate_up_FD, down_DF)]
     goes_back = torch.is_grad_enabled() and any(one.requires_grad for one in arrays)
     return _FeedForward.apply(*arrays, float(eps), goes_back)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def linear(x_ND: Tensor, weight_VD: Tensor) -> Tensor:
-    """x weight^T: (N, D), (V, D) -> (N, V)."""
-    return _Linear.apply(x_ND.contiguous(), weight_VD.contiguous())  # type: ignore[no-any-return, no-untyped-call]
 
 
 def attention(qkv_NW: Tensor, heads: Heads) -> Tensor:

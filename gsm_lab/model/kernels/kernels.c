@@ -720,6 +720,13 @@ static void add_own(const float *weights, const float *values, num depth, num co
     }
 }
 
+/* Ask for a row's own keys and values. */
+static inline void fetch_own(const Memory *memory, num row, num j) {
+    const num depth = padded(memory->width), base = (memory->slots[row] * memory->kv_heads + j) * memory->own_room * depth;
+    fetch(memory->own_keys + base, padded(memory->own_lengths[row] + 1) * depth);
+    fetch(memory->own_values + base, (memory->own_lengths[row] + 1) * depth);
+}
+
 /* Remember each row's new token, then attend to the prompt, to the row's tokens before, and to itself; all threads call
    this together. qkv (rows, W), out (rows, H K). */
 static void share_attention(const Memory *memory, const float *qkv, float *out) {
@@ -761,6 +768,7 @@ static void share_attention(const Memory *memory, const float *qkv, float *out) 
                 num row = first + (block + r) / group, own = memory->own_lengths[row] + 1;
                 num base = (memory->slots[row] * kv_heads + j) * memory->own_room * depth;
                 float *line = scores + r * score_stride, most;
+                if (r + 1 < rows) fetch_own(memory, first + (block + r + 1) / group, j);
                 own_scores(query + r * depth, depth, memory->own_keys + base, own, line + own_at);
                 softmax_rows(line, score_stride, 1, seen, own_at, own - 1, &most, sums + r);
                 add_own(line + own_at, memory->own_values + base, depth, own, mixed + r * depth);
@@ -1176,26 +1184,6 @@ static Rows share_left(num m, num k, const float *a, num a_row, float *room) {
 #pragma omp for schedule(static)
     for (num i = 0; i < m; i += STRIP) lay_left(rows_from(i, STRIP, m), k, a + i * a_row, a_row, left_at(room, i, k));
     return as_laid(a, a_row, room);
-}
-
-/* c (m, n) = a b, dense; a (m, k), or, where it is across, (k, m); b (k, n), or, where it is across, (n, k). */
-void multiply(num m, num n, num k, num a_across, const float *a, num b_across, const float *b, float *c) {
-    float *panels = scratch(SHARED, panels_size(n, k) + (a_across ? 0 : left_size(m + STRIP, k)));
-    float *left = panels + panels_size(n, k);
-#pragma omp parallel num_threads(threads_at_most())
-    {
-        float *room = scratch(OWN, across_size(COLUMNS, k));
-        begin_products();
-        share_panels(n, k, b, (int)b_across, panels);
-        if (a_across) {
-#pragma omp barrier
-#pragma omp for schedule(static)
-            for (num i = 0; i < m; i += COLUMNS)
-                add_product_across(rows_from(i, COLUMNS, m), n, k, a + i, m, panels, 0, c + i * n, n, room);
-        } else
-            share_product(m, n, k, share_left(m, k, a, k, left), panels, NOTHING, c, n);
-        end_products();
-    }
 }
 
 /* ---- one new token a row through all layers --------------------------------------------------------------------- */
