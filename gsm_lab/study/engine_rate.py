@@ -75,9 +75,9 @@ def about(bench: Bench) -> Iterator[Measured | str]:
     if bench.device == "cuda":
         parts.append(torch.cuda.get_device_name())
     yield f"{', '.join(parts)}, {torch.get_num_threads()} threads"
-    yield f"our compiled CPU kernels are {'in use' if kernels.available() else 'NOT in use: torch does their work'}"
-    if kernels.use_matrix_unit():
-        yield "they multiply on the processor's matrix unit, in three parts, with the errors of float32"
+    used = "in use" if kernels.available() else "NOT in use: torch does their work"
+    yield f"our compiled CPU kernels are {used}"
+    yield f"the processor's matrix unit is {'in use' if kernels.use_matrix_unit() else 'not used'}"
     dtype, name = bench.training_dtype, bench.precision
     product, rate = best_product(bench.large(), bench.device, dtype)
     yield Measured("machine", f"matrix rate, {name}, large ({_times(product)})", "GFLOP/s", (rate / 1e9,))

@@ -74,14 +74,17 @@ def two_ranks(place, recipe, small_runs, tmp_path_factory):
     return home, with_two_ranks("run", place, "--runs", home)
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_two_ranks_train_what_one_process_trains(number, two_ranks, one_process, recipe):
+@pytest.mark.parametrize(("number", "rounding"), [(1, 1e-6), (2, 1e-5)], ids=["mid", "RL"])
+def test_two_ranks_train_what_one_process_trains(number, rounding, two_ranks, one_process, recipe):
+    """Gradients are equal to rounding (`training/test_distributed.py`). In its first steps AdamW goes a full step along
+    each number of one, also where it is nearly zero and its sign hangs on rounding: so more is let pass after RL.
+    """
     home, done = two_ranks
     assert done.returncode == 0, done.stderr
     ours, theirs, before = (
         StageFolder(folder, recipe, at) for folder, at in ((home, number), (one_process, number), (home, number - 1))
     )
-    assert apart(ours.checkpoint, theirs.checkpoint) < 1e-6
+    assert apart(ours.checkpoint, theirs.checkpoint) < rounding
     assert apart(ours.checkpoint, before.checkpoint) > 1e-3
     assert files_below(ours.path) == files_below(theirs.path)
 
