@@ -2,17 +2,17 @@
 
    Every sum here is taken by one thread in one order, so neither the number of threads nor the rows beside a row change a
    bit of it; but gradients of weights are added up by each thread for its own rows: there the number changes the
-   rounding. Matrix products are here, too: with weights because a block of rows then stays in the cache from one step of
-   a layer to the next, and the weights are laid out once for all blocks, or for all tokens that are sampled; those of
-   attention because they are many and small, and because a prompt that several completions share is then read once.
+   rounding. Matrix products are ours, too: with weights (products.h) because a block of rows then stays in the cache from
+   one step of a layer to the next, and the weights are laid out once for all blocks, or for all tokens that are sampled;
+   those of attention because they are many and small, and because a prompt that several completions share is then read
+   once.
 
    Letters: N tokens (or rows), D width, H query heads, J key-value heads, G = H / J, K head width, W = (H + 2 J) K,
    F hidden width of the feed-forward network, V vocabulary. Arrays are dense and row by row unless a stride is given.
    Rotation: half-split pairs (i, i + K/2), tables of (positions, K) cosines and sines.
 
    Sources: FlashAttention-2's backward pass from the saved log-sum-exp, arXiv:2307.08691; the exponential is Cephes'
-   expf: a polynomial on [-ln 2 / 2, ln 2 / 2] and a shift of the exponent; products from tiles and panels, Goto and van de
-   Geijn 2008 (doi:10.1145/1356052.1356053); AdamW, arXiv:1711.05101. */
+   expf: a polynomial on [-ln 2 / 2, ln 2 / 2] and a shift of the exponent; AdamW, arXiv:1711.05101. */
 
 #include <math.h>
 #include <pthread.h>
@@ -136,10 +136,18 @@ static float *take(float **left, num floats) {
     return begin;
 }
 
+/* How many rows the block has that begins with this one: the last may have fewer than `size`. */
+static inline num rows_from(num first, num size, num n_rows) { return first + size < n_rows ? size : n_rows - first; }
+
 /* Ask for numbers that are needed soon, a row or a few ahead of those that are worked on: after a step that left little
    room in the cache the processor is too slow to see by itself that an array is read from one end to the other. */
 static inline void fetch(const float *from, num count) {
     for (num at = 0; at < count; at += LANES) __builtin_prefetch(from + at);
+}
+
+/* The same for a part of several rows. */
+static inline void fetch_rows(const float *from, num row, num rows, num count) {
+    for (num r = 0; r < rows; r++) fetch(from + r * row, count);
 }
 
 /* ---- norms ---------------------------------------------------------------------------------------------------- */
@@ -478,31 +486,48 @@ static inline void turn_queries(const Texts *texts, const float *qkv, num head, 
     }
 }
 
+/* The first numbers of a vector, and `other` in the place of the rest. */
+static inline vec first_of(vec x, num count, float other) {
+    const ivec lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return choose_vec(lanes < (int32_t)count, x, (vec){} + other);
+}
+
+/* The largest of some scores and `high`. */
+static inline vec largest_with(const float *scores, num count, vec high) {
+    num c = 0;
+    for (; c + LANES <= count; c += LANES) high = larger(load(scores + c), high);
+    return c < count ? larger(first_of(load(scores + c), count - c, -INFINITY), high) : high;
+}
+
+/* Scores to exp(score - top), 0 from the first `count` on; the sums, lane by lane. */
+static inline vec exp_with(float *scores, num count, num end, float top, vec sums) {
+    num c = 0;
+    for (; c + LANES <= count; c += LANES) {
+        vec share = exp_vec(load(scores + c) - top);
+        store(scores + c, share);
+        sums += share;
+    }
+    if (c < count) {
+        vec share = exp_vec(first_of(load(scores + c) - top, count - c, -INFINITY));
+        store(scores + c, share);
+        sums += share;
+        c += LANES;
+    }
+    for (; c < end; c += LANES) store(scores + c, (vec){});
+    return sums;
+}
+
 /* Weights of one block of rows, not divided by their sum: those of the `seen` tokens, then those of the own segment.
    The scores stand there; row r sees own tokens up to own_first + r. Gives each row's largest score and sum. */
 static void softmax_rows(float *scores, num stride, num rows, num seen, num own_at, num own_first, float *most,
                          float *sums) {
     for (num r = 0; r < rows; r++) {
         float *row = scores + r * stride;
-        num own = own_first + r + 1;
-        for (num c = seen; c < padded(seen); c++) row[c] = -INFINITY;
-        for (num c = own; c < padded(own_first + rows); c++) row[own_at + c] = -INFINITY;
-        vec high = (vec){} - INFINITY, total = {};
-        for (num c = 0; c < padded(seen); c += LANES) high = larger(load(row + c), high);
-        for (num c = 0; c < padded(own); c += LANES) high = larger(load(row + own_at + c), high);
-        float top = largest_of(high);
-        for (num c = 0; c < padded(seen); c += LANES) {
-            vec share = exp_vec(load(row + c) - top);
-            store(row + c, share);
-            total += share;
-        }
-        for (num c = 0; c < padded(own_first + rows); c += LANES) {
-            vec share = exp_vec(load(row + own_at + c) - top);
-            store(row + own_at + c, share);
-            total += share;
-        }
+        const num own = own_first + r + 1;
+        const float top = largest_of(largest_with(row + own_at, own, largest_with(row, seen, (vec){} - INFINITY)));
+        const vec total = exp_with(row, seen, padded(seen), top, (vec){});
+        sums[r] = sum_of(exp_with(row + own_at, own, padded(own_first + rows), top, total));
         most[r] = top;
-        sums[r] = sum_of(total);
     }
 }
 
@@ -522,6 +547,8 @@ void attention_forward(const Texts *texts, const float *qkv, float *out, float *
             const float *token = qkv + (first + t) * stride;
             const num place = texts->positions[first + t] * width;
             float *turned = query;
+            if (t + ROWS < count) fetch(token + ROWS * stride + (heads + j) * width, width);
+            if (t + ROWS < count) fetch(token + ROWS * stride + (heads + kv_heads + j) * width, width);
             turn(token + (heads + j) * width, texts->cosines + place, texts->sines + place, width, depth, 1.0f, turned);
             for (num k = 0; k < depth; k++) keys[k * columns + t] = turned[k];
             memcpy(values + t * depth, token + (heads + kv_heads + j) * width, (size_t)width * sizeof(float));
@@ -537,6 +564,9 @@ void attention_forward(const Texts *texts, const float *qkv, float *out, float *
                 for (num row = 0; row < length; row += ROWS) {
                     num rows = length - row < ROWS ? length - row : ROWS;
                     float most[ROWS], sums[ROWS];
+                    const num token = first + begin + row, next = rows_from(row + ROWS, ROWS, length);
+                    fetch_rows(qkv + (token + ROWS) * stride + head * width, stride, next, width);
+                    fetch_rows(out + (token * heads + head) * width, heads * width, rows, width);
                     turn_queries(texts, qkv, head, first + begin + row, rows, query);
                     multiply_across(query, depth, keys, columns, seen, scores, score_stride);
                     multiply_across(query, depth, keys + begin, columns, row + rows, scores + own_at, score_stride);
@@ -572,10 +602,9 @@ static void softmax_backward_rows(float *scores, float *slopes, num stride, num 
                 store(slope + from + c, share * (load(slope + from + c) - delta[r]));
             }
             if (c < valid) {
-                for (num lane = valid; lane < c + LANES; lane++) row[from + lane] = -INFINITY, slope[from + lane] = 0.0f;
-                vec share = exp_vec(load(row + from + c) - lse[r]);
+                vec share = exp_vec(first_of(load(row + from + c) - lse[r], valid - c, -INFINITY));
                 store(row + from + c, share);
-                store(slope + from + c, share * (load(slope + from + c) - delta[r]));
+                store(slope + from + c, share * first_of(load(slope + from + c) - delta[r], valid - c, 0.0f));
                 c += LANES;
             }
             for (; c < end; c += LANES) store(row + from + c, (vec){}), store(slope + from + c, (vec){});
@@ -601,6 +630,8 @@ void attention_backward(const Texts *texts, const float *qkv, const float *out, 
         for (num t = 0; t < count; t++) {
             const float *token = qkv + (first + t) * stride, *value = token + (heads + kv_heads + j) * width;
             const num place = texts->positions[first + t] * width;
+            if (t + ROWS < count) fetch(token + ROWS * stride + (heads + j) * width, width);
+            if (t + ROWS < count) fetch(value + ROWS * stride, width);
             turn(token + (heads + j) * width, texts->cosines + place, texts->sines + place, width, depth, 1.0f,
                  keys + t * depth);
             for (num k = 0; k < depth; k++) keys_across[k * columns + t] = keys[t * depth + k];
@@ -616,6 +647,12 @@ void attention_backward(const Texts *texts, const float *qkv, const float *out, 
                 for (num row = 0; row < length; row += ROWS) {
                     num rows = length - row < ROWS ? length - row : ROWS;
                     float own_lse[ROWS], delta[ROWS];
+                    const num block = first + begin + row, later = block + ROWS;
+                    const num next = rows_from(row + ROWS, ROWS, length), mixed = heads * width;
+                    fetch_rows(qkv + later * stride + head * width, stride, next, width);
+                    fetch_rows(out + later * mixed + head * width, mixed, next, width);
+                    fetch_rows(dout + later * mixed + head * width, mixed, next, width);
+                    fetch_rows(dqkv + block * stride + head * width, stride, rows, width);
                     turn_queries(texts, qkv, head, first + begin + row, rows, query);
                     for (num r = 0; r < ROWS; r++) {
                         num token = first + begin + row + (r < rows ? r : 0);
@@ -649,6 +686,8 @@ void attention_backward(const Texts *texts, const float *qkv, const float *out, 
         }
         for (num t = 0; t < count; t++) {
             num token = first + t, place = texts->positions[token] * width;
+            if (t + ROWS < count) fetch(dqkv + (token + ROWS) * stride + (heads + j) * width, width);
+            if (t + ROWS < count) fetch(dqkv + (token + ROWS) * stride + (heads + kv_heads + j) * width, width);
             turn_back(dkeys + t * depth, texts->cosines + place, texts->sines + place, width, 1.0f,
                       dqkv + token * stride + (heads + j) * width);
             memcpy(dqkv + token * stride + (heads + kv_heads + j) * width, dvalues + t * depth,
@@ -841,9 +880,6 @@ static num block_size(num n_rows, num threads) {
     return n_rows ? (share + blocks - 1) / blocks : most;
 }
 
-/* How many rows the block has that begins with this one: the last may have fewer than `size`. */
-static num rows_from(num first, num size, num n_rows) { return first + size < n_rows ? size : n_rows - first; }
-
 /* The rows of blocks through the first half of a layer, the matrix in panels; all threads call this together. */
 static void project_blocks(num size, num n_rows, num width, num out_width, const float *x, const float *added,
                            const float *norm, float eps, const float *panels, const float *bias, float *total,
@@ -978,19 +1014,13 @@ static num together_from(num first, num hidden) {
     return first + most < hidden ? most : hidden - first;
 }
 
-/* Those columns of the gates, and next to them those of the ups, of normed rows that are laid out. */
-static void gates_and_ups(num rows, num first, num columns, num width, num hidden, Rows normed, const float *gate_up,
-                          float *both, num row) {
-    product_columns(rows, first, columns, width, normed, gate_up, both, row);
-    product_columns(rows, first, columns, width, normed, gate_up + panels_size(hidden, width), both + columns, row);
-}
-
 /* The rows of blocks through the second half of a layer, its matrices in panels; all threads call this together. */
 static void feed_blocks(num size, num n_rows, num width, num mixed_width, num hidden, const float *x,
                         const float *mixed, const float *out, const float *norm, float eps, const float *gate_up,
                         const float *down, float *total, float *inverse, float *both, float *added) {
     const num gated_row = apart(hidden), room_size = left_size(size, larger_of(larger_of(width, hidden), mixed_width));
     const num both_size = size * apart(2 * MOST_TOGETHER);
+    const float *up_panels = gate_up + panels_size(hidden, width);
     float *left = scratch(OWN, padded(size * width) + padded(size * gated_row) + both_size + room_size);
     float *normed = take(&left, size * width), *gated = take(&left, size * gated_row);
     float *further_both = take(&left, both_size), *room = left;
@@ -1008,7 +1038,8 @@ static void feed_blocks(num size, num n_rows, num width, num mixed_width, num hi
             columns = together_from(j, hidden);
             const num row = both ? 2 * columns : apart(2 * columns);
             float *some = both ? both + 2 * (first * hidden + rows * j) : further_both;
-            gates_and_ups(rows, j, columns, width, hidden, from, gate_up, some, row);
+            product_columns(rows, j, columns, width, from, gate_up, some, row);
+            product_columns(rows, j, columns, width, from, up_panels, some + columns, row);
             for (num r = 0; r < rows; r++, some += row)
                 swiglu_some(columns, some, some + columns, gated + r * gated_row + j);
         }
@@ -1044,8 +1075,7 @@ void feed_forward(num n_rows, num width, num mixed_width, num hidden, const floa
     }
 }
 
-/* Its gradients; dx counts `passed`, the gradient of `total`. Where `both` was not kept it is made again, which takes less
-   time than keeping it where a matrix unit multiplies. */
+/* Its gradients; dx counts `passed`, the gradient of `total`. */
 void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, const float *dadded, const float *passed,
                            const float *total, const float *inverse, const float *both, const float *mixed,
                            const float *out, const float *norm, const float *gate_up, const float *down, float *dx,
@@ -1061,32 +1091,28 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
     const num lefts = left_size(size, larger_of(together, width)), of_columns = across_size(COLUMNS, size);
     const num rows_size = padded(size * width), some_size = size * apart(2 * together);
     const num down_panels_size = panels_size(hidden, width), part_size = panels_size(width, together);
-    const num down_parts_size = 2 * part_size * ((hidden + together - 1) / (together ? together : 1));
-    float *down_panels = scratch(SHARED, down_panels_size + down_parts_size + panels_size(mixed_width, width) +
-                                             2 * panels_size(hidden, width));
-    float *part_panels = down_panels + down_panels_size, *out_panels = part_panels + down_parts_size;
-    float *up_panels = out_panels + panels_size(mixed_width, width);
+    const num parts_size = 2 * part_size * ((hidden + together - 1) / together);
+    float *down_panels = scratch(SHARED, down_panels_size + parts_size + panels_size(mixed_width, width));
+    float *up_parts = down_panels + down_panels_size, *out_panels = up_parts + parts_size;
     Sums sums[MOST_THREADS] = {{NULL, 0}};
 #pragma omp parallel num_threads(threads)
     {
         const num thread = own_thread();
         Sums *mine = sums + thread;
-        float *left = scratch(OWN, of_sums + across + gated_across + 3 * lefts + across_size(width, size) + of_columns +
-                                       2 * rows_size + padded(width) + padded(together) + 3 * some_size);
+        float *left = scratch(OWN, of_sums + across + gated_across + 2 * lefts + across_size(width, size) + of_columns +
+                                       rows_size + 2 * padded(width) + padded(together) + 2 * some_size);
         mine->begin = take(&left, of_sums);
         float *panels = take(&left, across), *gated_panels = take(&left, gated_across);
-        float *normed_room = take(&left, lefts), *d_room = take(&left, lefts), *room = take(&left, lefts);
+        float *d_room = take(&left, lefts), *room = take(&left, lefts);
         float *d_across_room = take(&left, across_size(width, size)), *columns_room = take(&left, of_columns);
-        float *normed = take(&left, size * width), *dnormed = take(&left, size * width), *again = take(&left, width);
-        float *gated = take(&left, together), *dgated = take(&left, some_size);
-        float *dboth = take(&left, some_size), *made_again = take(&left, some_size);
+        float *dnormed = take(&left, size * width), *normed = take(&left, width), *again = take(&left, width);
+        float *gated = take(&left, together), *dgated = take(&left, some_size), *dboth = take(&left, some_size);
         float *own_dout = own_sums(gradients, mine, thread), *own_dup = own_sums(gradients + 1, mine, thread);
         float *own_ddown = own_sums(gradients + 2, mine, thread), *own_dnorm = own_sums(gradients + 3, mine, thread);
         memset(own_dnorm, 0, (size_t)width * sizeof(float));
         share_panels(hidden, width, down, 0, down_panels);
-        if (!both) share_gate_up(width, hidden, gate_up, up_panels);
         for (num j = 0; j < hidden; j += together) {
-            float *parts = part_panels + j / together * 2 * part_size;
+            float *parts = up_parts + j / together * 2 * part_size;
             share_panels(width, together_from(j, hidden), gate_up + j * width, 0, parts);
             share_panels(width, together_from(j, hidden), gate_up + (hidden + j) * width, 0, parts + part_size);
         }
@@ -1101,23 +1127,21 @@ void feed_forward_backward(num n_rows, num width, num mixed_width, num hidden, c
             float *own_dx = dx + first * width;
             for (num r = 0; r < rows; r++) {
                 const num at = (first + r) * width;
-                for (num k = 0; k < width; k++) normed[r * width + k] = total[at + k] * inverse[first + r] * norm[k];
-                lay_row(width, rows, normed + r * width, r, panels);
+                for (num k = 0; k < width; k++) normed[k] = total[at + k] * inverse[first + r] * norm[k];
+                lay_row(width, rows, normed, r, panels);
             }
-            const Rows from = both ? (Rows){NULL, 0} : lay_left(rows, width, normed, width, normed_room);
             const Rows d_rows = lay_left(rows, width, d, width, d_room);
             const Rows d_across = lay_across(width, rows, d, width, d_across_room);
             for (num j = 0, columns; j < hidden; j += columns) {
                 columns = together_from(j, hidden);
-                const num row = apart(2 * columns), both_row = both ? 2 * columns : row, dgated_row = apart(columns);
-                const float *some = both ? both + 2 * (first * hidden + rows * j) : made_again;
-                const float *parts = part_panels + j / together * 2 * part_size;
-                if (!both) gates_and_ups(rows, j, columns, width, hidden, from, up_panels, made_again, row);
+                const num row = apart(2 * columns), both_row = 2 * columns, dgated_row = apart(columns);
+                const float *some = both + 2 * (first * hidden + rows * j);
+                const float *parts = up_parts + j / together * 2 * part_size;
                 product_columns(rows, j, columns, width, d_rows, down_panels, dgated, dgated_row);
                 for (num r = 0; r < rows; r++) {
                     const float *gate = some + r * both_row;
                     float *dgate = dboth + r * row;
-                    if (both && r + 2 < rows) fetch(gate + 2 * both_row, both_row);
+                    if (r + 2 < rows) fetch(gate + 2 * both_row, both_row);
                     swiglu_some_backward(columns, dgated + r * dgated_row, gate, gate + columns, dgate, dgate + columns, gated);
                     lay_row(columns, rows, gated, r, gated_panels);
                 }

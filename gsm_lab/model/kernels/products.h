@@ -4,7 +4,9 @@
    in which they lie in memory. Where the processor has a matrix unit, what stands on the left is laid out, too, and
    tiles.h multiplies; elsewhere a tile of the result, TALL rows of WIDE columns, is summed in the registers of vectors.
    Either way every number is summed in one order, wherever its tile lies: a row's result does not depend on the rows
-   beside it. GSM_LAB_MATRIX_UNIT=0 in the environment leaves the matrix unit alone. */
+   beside it. GSM_LAB_MATRIX_UNIT=0 in the environment leaves the matrix unit alone.
+
+   Source: Goto and van de Geijn 2008, doi:10.1145/1356052.1356053. */
 
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define TALL 8 /* 32 registers: 24 for sums */
