@@ -75,6 +75,8 @@ class Tables:
     """Problems that they draw."""
     graders: tuple[int, ...] = (0, 1, 2)
     """Processes that grade for a step of reinforcement learning."""
+    graded: tuple[int, int, int] = (64, 16, 176)
+    """Prompts, samples of each and new tokens of that step."""
     ranks: tuple[int, ...] = (1, 2)
     """Processes that train together, each with its share of the threads."""
 

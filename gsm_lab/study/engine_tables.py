@@ -118,8 +118,10 @@ def by_workers(bench: Bench) -> Iterator[Measured]:
 
 
 def by_graders(bench: Bench) -> Iterator[Measured]:
-    """Processes that grade while others are still being sampled, in our step of reinforcement learning."""
-    plan, (prompts, samples, longest) = bench.plan.tables, bench.plan.step
+    """Processes that grade while others are still being sampled: our step of reinforcement learning, and how long the
+    process that trains grades itself, or waits for the others.
+    """
+    plan, (prompts, samples, longest) = bench.plan.tables, bench.plan.tables.graded
     for graders in plan.graders:
         with tempfile.TemporaryDirectory() as folder:
             job = StepJob(
@@ -135,9 +137,11 @@ def by_graders(bench: Bench) -> Iterator[Measured]:
             prepare(job, bench.material, bench.model(bench.plan.step_size))
             with Contestant("ours", run_ours, job) as contestant:
                 contestant.step()
-                seconds = tuple(contestant.step()["seconds"] for _ in range(plan.rounds))
+                reports = [contestant.step() for _ in range(plan.rounds)]
         what = f"step of {prompts} prompts x {samples}, {graders} processes that grade"
-        yield Measured("by workers", what, "s", seconds)
+        yield Measured("by workers", what, "s", tuple(report["seconds"] for report in reports))
+        shares = tuple(report["reward_seconds"] / report["seconds"] for report in reports)
+        yield Measured("by workers", f"{what}, share of it for rewards", "share", shares, 0.02, below=True)
 
 
 def by_ranks(bench: Bench) -> Iterator[Measured]:

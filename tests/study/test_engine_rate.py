@@ -88,6 +88,7 @@ TOY = Plan(
         workers=(0, 1),
         drawn=5,
         graders=(1,),
+        graded=(2, 2, 8),
         ranks=(1, 2),
     ),
 )
