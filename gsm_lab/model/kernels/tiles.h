@@ -14,8 +14,7 @@
    that of the one side, that of the other, both for the next 32 numbers, and so on; then come the next two sides. What
    lies beyond the last number is zero; what lies in rows beyond the last one does not matter, and is not kept.
 
-   Source of the six products: cuBLAS and oneMKL name them BF16x6 and float_to_bf16x3; Henry, Tang, Heinecke 2019,
-   arXiv:1904.06376. */
+   Source of the three parts and six products: Henry, Tang and Heinecke 2019, arXiv:1904.06376. */
 
 #include <immintrin.h>
 #include <sys/syscall.h>
