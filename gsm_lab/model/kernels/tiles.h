@@ -3,10 +3,10 @@
    The unit multiplies numbers of 8 significant bits (bfloat16) and adds in float32, sixteen times as fast as vectors
    multiply float32. A float32 has 24 significant bits: so it is the sum of three such numbers, its parts, large, middle
    and small. Of the nine products of the parts of two numbers, six are added up, the small ones first; the other three
-   are together below 2^-23 of the whole, which is what one rounding of a float32 costs. So sums have no larger errors than sums
-   in float32 (tests/model/test_products.py), at two to three times their speed while the numbers are in the cache. What
-   is no number stays none, but infinite numbers become none, too; below 1e-33 digits are lost, since the unit knows no
-   numbers below 1e-38.
+   are together at most 2^-23 of the whole, and mostly below one rounding of a float32. So sums have no larger errors
+   than sums in float32 (tests/model/test_products.py), at two to three times their speed while the numbers are in the
+   cache. What is no number stays none, but infinite numbers become none, too; below 1e-33 digits are lost, since the unit
+   knows no numbers below 1e-38.
 
    A tile is 16 rows of 64 bytes: from the left 16 rows of 32 numbers, from the right 16 pairs of rows of 16 columns, as
    dwords that hold the two numbers of a pair. A slab is the three tiles of 16 rows (or columns) and 32 numbers that are
