@@ -234,6 +234,8 @@ class _Sweep:
             return
         if holder := holder_of(job.folder(self._home)):
             state.elsewhere[job.id] = holder
+        elif job.is_done(self._home):  # somebody finished it after the first look, and left before the second
+            self._close(job)
         elif attempts is not None and has_failed:
             failure = failure_of(self._home, job.id, job.label, attempts.number, attempts.exit, attempts.log_begin)
             mark_failed(self._home, failure)

@@ -284,6 +284,21 @@ def test_a_stage_that_somebody_else_is_at_is_waited_for_and_not_run(small, tmp_p
     assert len(state.done) == 4
 
 
+def test_a_stage_that_somebody_finishes_while_it_is_looked_at_is_not_run(small, tmp_path, monkeypatch):
+    base = plan(small.recipes)[0]
+
+    def leaves(folder):
+        if folder.path == base.folder(tmp_path).path:
+            finish(base, tmp_path)
+
+    monkeypatch.setattr(gsm_lab.study.sweep, "holder_of", leaves)
+    runs = FakeRuns(tmp_path)
+    runs.finished = [base]
+    state = run_sweep(small.recipes, tmp_path, runs, workers=2, threads=1, executor=FakeExecutor())
+    assert Counter(runs.begun) == Counter(["mid", "RL alone", "RL"])
+    assert len(state.done) == 4
+
+
 def test_a_stage_that_somebody_else_has_left_is_run(small, tmp_path):
     base = plan(small.recipes)[0]
     folder = base.folder(tmp_path).path
