@@ -15,7 +15,8 @@ from gsm_lab.problems.algebra import (
 from gsm_lab.problems.definitions import is_same
 from gsm_lab.problems.graph import Linear
 from gsm_lab.problems.marks import AT_ONCE, ORDER, OTHER_LINKS, Marks
-from gsm_lab.problems.solution import form_chain_text
+from gsm_lab.problems.phrase import fill
+from gsm_lab.problems.solution import chain_text, form_chain_text
 from gsm_lab.problems.statements import Binary, Expression, Step
 from gsm_lab.problems.trace import linear_of, names_in, read_expression, size_of, substitute
 from gsm_lab.problems.verdicts import FALSE_LINK, FORM_NOT_WRITTEN_OUT, NOT_FOLLOWING, NOT_PUT_IN, NOT_WRITTEN_OUT
@@ -31,6 +32,38 @@ def is_valued(step: Step, name: str, is_defined: bool, marks: Marks) -> bool:
         if any(form is None or form.a for form in forms):
             return _is_form_chain(step, name, forms[0], is_defined, marks)
     return is_chain(step, step.chain[0], exercise.value_of[name], marks)
+
+
+def is_as_written(step: Step, text: str, marks: Marks) -> bool:
+    """Whether a step is, word for word, what the grammar writes for a quantity that is computed for the first time.
+
+    Such a step is right. This says of right steps in a small part of the time what all the other rules together say,
+    and of no other step anything.
+    """
+    exercise = marks.exercise
+    problem, letters = exercise.problem, marks.letters
+    place = exercise.quantity_of.get(step.name, -1)
+    if place < 0 or step.name in marks.defined:
+        return False
+    node = problem.graph.nodes[place]
+    for parent in node.parents:
+        if not letters[parent]:
+            return False
+    is_open = False
+    if problem.given is not None:
+        forms = problem.forms
+        for at in (place, *node.parents):
+            form = forms[at]
+            if form is None:
+                return False
+            is_open = is_open or form.a != 0
+    if not is_open:
+        chain = chain_text(node, letters, problem.values, problem.modulus)
+    elif marks.unknowns and place != problem.query:
+        chain = form_chain_text(node, letters, problem.forms, next(iter(marks.unknowns)))
+    else:
+        return False
+    return text == fill(exercise.grammar.step_words, (step.name, chain, step.variable))
 
 
 def is_chain(step: Step, definition: Expression, value: Number, marks: Marks) -> bool:
@@ -134,9 +167,6 @@ def _is_form_chain(step: Step, name: str, form: Linear | None, is_defined: bool,
 def _is_usual(step: Step, name: str, letter: str, marks: Marks) -> bool:
     """Whether a chain in the unknown is the one that the grammar writes; another definition was noted already."""
     exercise = marks.exercise
-    letters = [""] * len(exercise.names)
-    for quantity, at in marks.letter_of.items():
-        letters[exercise.quantity_of[quantity]] = at
     node = exercise.problem.graph.nodes[exercise.quantity_of[name]]
-    usual = form_chain_text(node, letters, exercise.problem.forms, letter)
+    usual = form_chain_text(node, marks.letters, exercise.problem.forms, letter)
     return list(step.chain[1:]) == list(map(read_expression, usual.split(" = ")[1:]))

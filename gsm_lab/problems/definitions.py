@@ -1,6 +1,6 @@
 """Whether an expression is the definition of a quantity, however it is written."""
 
-from gsm_lab.problems.algebra import Number, means_the_same, signs_in, written
+from gsm_lab.problems.algebra import Number, means_the_same, remainder, signs_in, written
 from gsm_lab.problems.graph import Operation
 from gsm_lab.problems.marks import ALIASED, INLINED, ORDER, PUT_IN, SPLIT, Marks
 from gsm_lab.problems.statements import Binary, Expression
@@ -41,7 +41,7 @@ def in_quantities(expression: Expression, marks: Marks) -> tuple[Expression, fro
 def inlined_in(name: str, marks: Marks) -> set[str]:
     """The quantities that were computed within the step of this one."""
     found: set[str] = set()
-    waiting = [name]
+    waiting = [name] if marks.inlined else []
     definitions = marks.exercise.definition_of
     while waiting:
         for word in names_in(definitions[waiting.pop()]):
@@ -58,7 +58,7 @@ def is_same(given: Expression, earlier: Expression, marks: Marks) -> bool:
         _without_copies(in_quantities(earlier, marks)[0], marks),
     )
     marks.work += size_of(one) + size_of(other)
-    if marks.work > MOST_WORK:
+    if marks.work > MOST_WORK or not _may_be_equal(one, other, marks):
         return False
     values = _known_values(marks)
     return means_the_same(one, other, values) or any(
@@ -86,10 +86,14 @@ def is_definition(given: Expression, name: str, kind: str, marks: Marks) -> bool
 
 def _means(given: Expression, wanted: Expression, name: str, marks: Marks) -> bool:
     """Whether an expression means a definition; the first deviation that makes them agree is noted."""
+    if any(word not in marks.exercise.value_of for word in names_in(given)):
+        return False
     if means_the_same(given, wanted):
         if names_in(given) != names_in(wanted) or not marks.messages:
             marks.deviate(ORDER)
         return True
+    if not _may_be_equal(given, wanted, marks):
+        return False
     one, other = _without_copies(given, marks), _without_copies(wanted, marks)
     if (one != given or other != wanted) and means_the_same(one, other):
         marks.deviate(ALIASED)
@@ -104,6 +108,15 @@ def _means(given: Expression, wanted: Expression, name: str, marks: Marks) -> bo
         marks.deviate(PUT_IN)
         return True
     return _is_in_forms(given, wanted, marks)
+
+
+def _may_be_equal(one: Expression, other: Expression, marks: Marks) -> bool:
+    """Whether two expressions in names have the same true value, as those that mean the same do, or one has none."""
+    exercise = marks.exercise
+    modulus = exercise.problem.modulus
+    left = remainder(substitute(one, exercise.value_of), modulus)
+    right = remainder(substitute(other, exercise.value_of), modulus)
+    return left is None or right is None or left == right
 
 
 def _known_values(marks: Marks) -> dict[str, Number]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from gsm_lab.problems.algebra import Number, means_the_same, number_from
-from gsm_lab.problems.chains import is_chain, is_valued
+from gsm_lab.problems.chains import is_as_written, is_chain, is_valued
 from gsm_lab.problems.definitions import MOST_EXPANDED, MOST_WORK, in_quantities, inlined_in, is_definition
 from gsm_lab.problems.equations import mark_given, mark_solve, mark_unknown
 from gsm_lab.problems.exercise import Exercise
@@ -30,6 +30,7 @@ from gsm_lab.problems.marks import (
     Meaning,
     add_right,
     bind,
+    letter_of,
     named,
     plain_name,
     quantity_names,
@@ -54,7 +55,7 @@ from gsm_lab.problems.statements import (
     Unknown,
 )
 from gsm_lab.problems.trace import linear_of, names_in, size_of, substitute
-from gsm_lab.problems.verdicts import ERRORS, FALSE_LINK, NO_STATEMENT, Examination, Finding, Grade, Mark, Verdict
+from gsm_lab.problems.verdicts import FALSE_LINK, NO_STATEMENT, Examination, Finding, Grade, Mark, Verdict
 
 _LETTER = re.compile("[A-Za-z][0-9]{0,2}")
 _WORDS = re.compile(r"[^\W\d_]+")
@@ -65,6 +66,10 @@ OWN_WORDS = frozenset(_OWN.split())
 _SMALL_SIGNS = frozenset(
     "\u548c\u4e0e\u7684\u4e4b\u5408\u8ba1\u603b\u6570\u90e8\u5206\u524d\u4e24\u8005\u9879\u4e2d\u95f4\u7ed3\u679c\u5c0f"
 )
+_KINDS: Mapping[type, str] = {
+    kind: kind.__name__.lower()
+    for kind in (Step, Plan, Unknown, Given, Solve, Check, Retract, Answer, Malformed, Prose)
+}
 MOST_LINKS = 120
 """A chain with more links than this is not read."""
 
@@ -108,7 +113,7 @@ def _marked(at: int, piece: Piece, marks: Marks) -> Mark:
     num_errors, before, num_extra = marks.num_errors, marks.num_right, marks.extra
     for deviation in piece.deviations:
         marks.deviate(deviation)
-    _mark_statement(piece.statement, marks)
+    _mark_statement(piece, marks)
     status = "extra" if marks.extra > num_extra else "deviating" if marks.messages else "right"
     if marks.num_errors > num_errors:
         status = "wrong"
@@ -122,7 +127,7 @@ def _marked(at: int, piece: Piece, marks: Marks) -> Mark:
         status,
         resolved_name(getattr(piece.statement, "name", ""), marks.names),
         (marks.num_right - before) / len(marks.exercise.needed_names),
-        tuple(dict.fromkeys(marks.messages)),
+        tuple(dict.fromkeys(marks.messages)) if marks.messages else (),
     )
 
 
@@ -137,7 +142,7 @@ def _with_late_errors(drafts: list[Mark], marks: Marks) -> list[Mark]:
 
 
 def _kind(statement: Statement) -> str:
-    return type(statement).__name__.lower()
+    return _KINDS[type(statement)]
 
 
 def _kept(pieces: list[Piece]) -> tuple[list[int], set[int]]:
@@ -183,7 +188,7 @@ def _concluded(marks: Marks, answer: Number | None, finished: bool, num_retracte
     elif not answer_correct:
         verdict = Verdict.WRONG
     else:
-        verdict = Verdict.LUCKY if marks.errors else Verdict.CORRECT
+        verdict = Verdict.LUCKY if marks.num_errors else Verdict.CORRECT
     first = marks.findings[0].message if marks.findings else None
     if verdict is Verdict.WRONG:
         first = first or f"answer: {answer} is not the value of the asked quantity"
@@ -201,14 +206,19 @@ def _concluded(marks: Marks, answer: Number | None, finished: bool, num_retracte
         first_error=first,
         deviation=tuple(marks.deviations),
         findings=tuple(marks.findings),
-        **{kind: marks.errors[kind] for kind in ERRORS},  # type: ignore[arg-type]
+        **marks.errors,  # type: ignore[arg-type]
     )
 
 
-def _mark_statement(statement: Statement, marks: Marks) -> None:
+def _mark_statement(piece: Piece, marks: Marks) -> None:
+    statement = piece.statement
     match statement:
         case Step():
-            _mark_step(statement, marks)
+            if not is_as_written(statement, piece.text, marks):
+                _mark_step(statement, marks)
+                return
+            _note_right(statement.name, marks)
+            bind(statement.variable, Meaning(statement.name, statement.name), marks)
         case Plan():
             _mark_plan(statement, marks)
         case Unknown():
@@ -299,12 +309,11 @@ def _mark_check(statement: Check, marks: Marks) -> None:
 
 def _value(word: str, marks: Marks) -> Expression | None:
     """The value of a letter, or of a quantity that was computed, by its name."""
-    letter = marks.letter_of.get(resolved_name(word, marks.names) or "", word)
+    letter = letter_of(resolved_name(word, marks.names), marks) or word
     return marks.values.get(word, marks.values.get(letter))
 
 
 def _mark_step(step: Step, marks: Marks) -> None:
-    exercise = marks.exercise
     if len(step.chain) > MOST_LINKS:
         marks.error("malformed", step.name[:60], "its chain is too long")
         return
@@ -326,10 +335,7 @@ def _mark_step(step: Step, marks: Marks) -> None:
             marks.helpers.pop(helper, None)
     has_value = is_valued(step, name, is_defined, marks)
     if is_first and is_defined and has_value and not early:
-        add_right({name, *inlined_in(name, marks)}, marks)
-        if name not in exercise.needed_names:
-            marks.extra += 1
-            marks.deviate(EXTRA)
+        _note_right(name, marks)
     elif is_first or not (is_defined and has_value):
         spoil(name, marks)
         if not is_first:
@@ -340,6 +346,15 @@ def _mark_step(step: Step, marks: Marks) -> None:
         marks.deviate(TOLD_AGAIN)
     marks.defined.add(name)
     bind(step.variable, Meaning(name, name), marks)
+
+
+def _note_right(name: str, marks: Marks) -> None:
+    """A step computes this quantity rightly, for the first time."""
+    add_right({name, *inlined_in(name, marks)}, marks)
+    marks.defined.add(name)
+    if name not in marks.needed:
+        marks.extra += 1
+        marks.deviate(EXTRA)
 
 
 def _with_letters(step: Step, marks: Marks) -> tuple[Step, str | None]:
@@ -355,11 +370,11 @@ def _with_letters(step: Step, marks: Marks) -> tuple[Step, str | None]:
             if word in marks.meanings or word in letters:
                 continue
             quantity = resolved_name(word, marks.names)
-            letter = marks.letter_of.get(quantity or "")
-            if quantity is not None and letter is None and quantity in marks.defined:  # its letter means another now
+            letter = letter_of(quantity, marks)
+            if quantity is not None and not letter and quantity in marks.defined:  # its letter means another now
                 letter = quantity
                 bind(letter, Meaning(quantity, quantity), marks)
-            if quantity is not None and letter is not None:
+            if letter:
                 letters[word] = letter
                 marks.deviate(LETTERS)
             else:

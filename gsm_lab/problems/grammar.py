@@ -79,7 +79,7 @@ class TraceGrammar:
         if not self.statement_end:
             raise TemplateError("trace.statement_end is empty: give the mark that ends a statement.")
 
-    @property
+    @cached_property
     def has_variables(self) -> bool:
         """Whether a step gives its quantity a letter; otherwise the name serves as the variable."""
         return "{v}" in self.step
@@ -88,6 +88,12 @@ class TraceGrammar:
     def phrases(self) -> Mapping[str, Phrase]:
         """The pattern of every kind of statement, to be filled with its slots as `_SLOTS` lists them, `v` last."""
         return {kind: phrase_of(getattr(self, kind), (*slots, "v")) for kind, slots in _SLOTS.items()}
+
+    @cached_property
+    def step_words(self) -> Phrase:
+        """The pattern of a step as it is read: its spaces single, without the mark that ends it."""
+        words = " ".join(self.step.removesuffix(self.statement_end).split())
+        return phrase_of(words, (*_SLOTS["step"], "v"))
 
     @cached_property
     def literal_patterns(self) -> "LiteralPatterns":
@@ -135,6 +141,11 @@ class Reader:
     pattern: re.Pattern[str]
 
 
+def at_the_end(slot: str) -> str:
+    """What fills the last slot of a pattern that ends with it: it gives nothing back, which would help no match."""
+    return slot.removesuffix("})") + "}+)" if slot.endswith("})") else slot
+
+
 @lru_cache(maxsize=64)
 def _readers(grammar: TraceGrammar) -> tuple[Reader, ...]:
     """The kinds of statements in the order in which they are tried, without the mark that ends them.
@@ -154,12 +165,14 @@ def _readers(grammar: TraceGrammar) -> tuple[Reader, ...]:
         parts = re.split(r"(\{\w+\})", body)
         seen_variable = False
         result = ""
-        for part in parts:
+        for number, part in enumerate(parts):
             if part == "{v}":
                 result += "(?P=v)" if seen_variable else r"(?P<v>[A-Za-z]\w{0,30})"
                 seen_variable = True
             else:
-                result += slots.get(part, re.escape(part))
+                is_last = number == len(parts) - 2 and not parts[-1]
+                fitting = slots.get(part, re.escape(part))
+                result += at_the_end(fitting) if is_last else fitting
         return Reader(kind, parts[0], parts[-1], re.compile(result, re.ASCII))
 
     return tuple(map(compiled, ("answer", "retract", "plan", "unknown", "given", "solve", "check", "step")))

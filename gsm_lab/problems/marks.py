@@ -1,18 +1,16 @@
 """What an examiner has written down of a solution so far, and what its letters stand for."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
 
 from gsm_lab.problems.algebra import Number
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.grammar import VARIABLES
 from gsm_lab.problems.graph import Linear
 from gsm_lab.problems.statements import Expression
-from gsm_lab.problems.verdicts import MOST_FINDINGS, Finding
+from gsm_lab.problems.verdicts import ERRORS, MOST_FINDINGS, Finding
 
 ORDER, OTHER_NAMES, INLINED = "terms in another order", "other names", "computed within another step"
 ALIASED, SPLIT, PUT_IN = "a copy for its original", "a name of its own", "numbers in place of names"
@@ -30,16 +28,24 @@ _PLAIN_LETTERS = frozenset(VARIABLES)
 _QUOTES = "\"'` \u201c\u201d\u2018\u2019"
 
 
-class Meaning(NamedTuple):
-    """What a letter stands for: a quantity of the problem, or an expression of the solver's own."""
+class Meaning:
+    """What a letter stands for: a quantity of the problem, or an expression of the solver's own.
 
-    quantity: str | None
-    expression: Expression
-    value: Number | None = None
-    form: Linear | None = None
-    """Value, or form in the unknown, of an expression of the solver's own."""
-    uses: frozenset[str] = frozenset()
-    """The other names of the solver's own in that expression."""
+    Attributes:
+        value, form: value, or form in the unknown, of an expression of the solver's own.
+        uses: the other names of the solver's own in that expression.
+    """
+
+    def __init__(
+        self,
+        quantity: str | None,
+        expression: Expression,
+        value: Number | None = None,
+        form: Linear | None = None,
+        uses: frozenset[str] = frozenset(),
+    ) -> None:
+        self.quantity, self.expression = quantity, expression
+        self.value, self.form, self.uses = value, form, uses
 
 
 @dataclass
@@ -55,7 +61,7 @@ class Marks:
     """Needed quantities that no statement defines."""
     needed: frozenset[str]
     """All needed quantities."""
-    errors: Counter[str] = field(default_factory=Counter)
+    errors: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ERRORS, 0))
     num_errors: int = 0
     """Over all kinds."""
     findings: list[Finding] = field(default_factory=list)
@@ -70,8 +76,8 @@ class Marks:
     work: int = 0
     """Operands that were compared so far."""
     meanings: dict[str, Meaning] = field(default_factory=dict)
-    letter_of: dict[str, str] = field(default_factory=dict)
-    """The letter that a quantity got last, if it still has it."""
+    letters: list[str] = field(default_factory=list)
+    """The letter that each quantity got last, by its place; empty if it has none, or no longer."""
     values: dict[str, Expression] = field(default_factory=dict)
     """The value of every letter that has one: not of those that depend on the unknown."""
     forms: dict[str, Linear] = field(default_factory=dict)
@@ -91,6 +97,9 @@ class Marks:
     """What was noted about this statement."""
     foreseen: dict[str, Expression] = field(default_factory=dict)
     """The values of letters that this statement uses too early."""
+
+    def __post_init__(self) -> None:
+        self.letters = [""] * len(self.exercise.names)
 
     def error(self, kind: str, where: str, what: str) -> None:
         self.errors[kind] += 1
@@ -137,9 +146,10 @@ def resolved_name(name: str, names: Mapping[str, str]) -> str | None:
 
 def add_right(names: set[str], marks: Marks) -> None:
     """These quantities are right, those excepted that a statement gets wrong."""
-    for name in names - marks.spoilt - marks.right:
-        marks.right.add(name)
-        marks.num_right += name in marks.needed
+    for name in names:
+        if name not in marks.spoilt and name not in marks.right:
+            marks.right.add(name)
+            marks.num_right += name in marks.needed
 
 
 def spoil(name: str, marks: Marks) -> None:
@@ -148,6 +158,11 @@ def spoil(name: str, marks: Marks) -> None:
     if name in marks.right:
         marks.right.remove(name)
         marks.num_right -= name in marks.needed
+
+
+def letter_of(quantity: str | None, marks: Marks) -> str:
+    """The letter that a quantity got last, if it still has it; else nothing."""
+    return "" if quantity is None else marks.letters[marks.exercise.quantity_of[quantity]]
 
 
 def bind(letter: str, meaning: Meaning, marks: Marks) -> None:
@@ -161,16 +176,18 @@ def bind(letter: str, meaning: Meaning, marks: Marks) -> None:
         if letter in marks.unknowns:
             marks.error("redefined", letter, "the letter of the unknown stands for something else")
         marks.deviate(LETTER_AGAIN)
-        if old.quantity is not None and marks.letter_of.get(old.quantity) == letter:
-            del marks.letter_of[old.quantity]
+        if letter_of(old.quantity, marks) == letter:
+            marks.letters[exercise.quantity_of[old.quantity or ""]] = ""
     marks.meanings[letter] = meaning
-    for known in (marks.values, marks.forms, marks.unknowns):
-        known.pop(letter, None)
+    if old is not None:
+        for known in (marks.values, marks.forms, marks.unknowns):
+            known.pop(letter, None)
     value, form = meaning.value, meaning.form
     if quantity is not None:
-        marks.letter_of[quantity] = letter
+        place = exercise.quantity_of[quantity]
+        marks.letters[place] = letter
         value = exercise.value_of[quantity]
-        form = None if problem.given is None else problem.forms[exercise.quantity_of[quantity]]
+        form = None if problem.given is None else problem.forms[place]
     elif problem.given is not None and isinstance(value, int):
         form = Linear(0, value)
     if form is not None:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache, partial
-from typing import NamedTuple
 
 from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, TraceGrammar, statement_ends
 from gsm_lab.problems.statements import Answer, Malformed, Prose, Statement, Step
@@ -20,7 +19,6 @@ from gsm_lab.problems.wording import (
     IMPLIED,
     LEAD_IN,
     NUMBERING,
-    ODD,
     OTHER_ENGLISH,
     PRODUCTS,
     PROSE,
@@ -28,6 +26,7 @@ from gsm_lab.problems.wording import (
     WORDING,
     How,
     how_of,
+    is_odd,
     is_prose,
     number_with_words,
     operand,
@@ -45,16 +44,27 @@ _ASSIGNMENT = re.compile(r"([^\W\d]\w{0,60}) ?= ?([^<>:;?]{1,4000})")
 _TAGS = re.compile("|".join((THINK, END_THINK, ANSWER, END_ANSWER)))
 
 
-class Piece(NamedTuple):
-    """A statement, where it stands, and what had to be overlooked to read it."""
+class Piece:
+    """A statement, where it stands, and what had to be overlooked to read it.
 
-    start: int
-    end: int
-    """First character, and the one behind the last."""
-    statement: Statement
-    deviations: tuple[str, ...] = ()
-    is_continued: bool = False
-    """Whether a calculation within the same step stands before it."""
+    Attributes:
+        start: its first character.
+        end: the character behind its last.
+        is_continued: whether a calculation within the same step stands before it.
+        text: its words with single spaces, if nothing had to be overlooked.
+    """
+
+    def __init__(
+        self,
+        start: int,
+        end: int,
+        statement: Statement,
+        deviations: tuple[str, ...] = (),
+        is_continued: bool = False,
+        text: str = "",
+    ) -> None:
+        self.start, self.end, self.statement, self.deviations = start, end, statement, deviations
+        self.is_continued, self.text = is_continued, text
 
 
 def read_freely(
@@ -104,7 +114,7 @@ def _read_piece(text: str, start: int, end: int, how: How) -> list[Piece]:
     piece = " ".join(raw.split())
     statement, deviations = _statement(piece, how)
     if not isinstance(statement, Malformed):
-        return [Piece(start, end, statement, deviations)]
+        return [Piece(start, end, statement, deviations, text="" if deviations else piece)]
     if piece in "-*\u2022":
         return []
     if NUMBERING.fullmatch(piece):
@@ -155,13 +165,13 @@ def _remembered(piece: str, how: How) -> tuple[Statement, tuple[str, ...]]:
 
 def _understood(piece: str, how: How) -> tuple[Statement, tuple[str, ...]]:
     notes: dict[str, None] = {}
-    is_odd = ODD.search(piece) is not None
-    if not is_odd:
+    seems_odd = is_odd(piece)
+    if not seems_odd:
         statement = read_statement(piece, how.grammar)
         if not _needs_help(statement, piece, how):
             return statement, ()
     plain = without_layout(piece, how.grammar.statement_end, notes)
-    if plain and (is_odd or plain != piece):
+    if plain and (seems_odd or plain != piece):
         statement = read_statement(plain, how.grammar)
         if not _needs_help(statement, plain, how):
             return statement, tuple(notes)

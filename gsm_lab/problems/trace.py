@@ -185,8 +185,13 @@ def statement_from(kind: str, slots: Mapping[str, str | None], operand: Operand 
     name = (slots.get("n") or "").strip()
     variable = slots.get("v") or name
     parts = (slots.get("chain") or slots.get("equation") or "").split("=")
-    chain = tuple([part for text in parts if (part := read_expression(text, operand)) is not None])
-    is_read = len(chain) == len(parts)
+    links: list[Expression] = []
+    for text in parts:
+        link = read_expression(text, operand)
+        if link is None:
+            break
+        links.append(link)
+    chain, is_read = tuple(links), len(links) == len(parts)
     if kind == "step":
         return Step(name, variable, chain) if is_read else None
     if kind == "plan":

@@ -1,20 +1,19 @@
 """How people write what the grammar of traces writes in one way: signs, layout, numbers with words, phrases, prose."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from gsm_lab.problems.grammar import TraceGrammar
+from gsm_lab.problems.grammar import TraceGrammar, at_the_end
 from gsm_lab.problems.statements import Binary, Expression
 from gsm_lab.problems.trace import MOST_DIGITS, read_whole
 
 LAYOUT, SIGNS, UNITS, SEPARATORS = "marks of layout", "other signs", "unit words", "thousands separators"
 DECIMALS, WORDING, PRODUCTS, TAGS = "decimals", "other wording", "products without a sign", "other tags"
 PROSE = "words beside the steps"
-ODD = re.compile(r"[^\x00-\x7f]|\*\*|__|[`$\\]|^(?:[-*]|[0-9]{1,3}[.)]|#{1,6}) ")
-"""What the grammar never has: worth a closer look before the grammar's own patterns take it for a name."""
+_ODD_MARKS = ("**", "__", "`", "$", "\\")
+_ODD_START = re.compile(r"(?:[-*]|[0-9]{1,3}[.)]|#{1,6}) ")
 _TIMES, _DIVIDE, _MINUS = "\u00d7\u00b7\u22c5\u2219\u2715\u2217\uff0a", "\u00f7\u2215\uff0f", "\u2212\u2013\uff0d"
 _SIGN_TABLE = {ord(sign): "*" for sign in _TIMES} | {ord(sign): "/" for sign in _DIVIDE}
 _SIGN_TABLE |= {ord(sign): "-" for sign in _MINUS} | {0xFF1D: "=", 0xFF0B: "+", 0xFF08: "(", 0xFF09: ")"}
@@ -101,6 +100,11 @@ def how_of(grammar: TraceGrammar, units: frozenset[str]) -> How:
     return How(grammar, units, _loose_patterns(grammar))
 
 
+def is_odd(piece: str) -> bool:
+    """Whether a piece has what the grammar never has: a closer look is due before its patterns take that for a name."""
+    return not piece.isascii() or any(mark in piece for mark in _ODD_MARKS) or _ODD_START.match(piece) is not None
+
+
 def is_prose(text: str) -> bool:
     """Whether words hold no number, sign or word that could say something about a quantity."""
     if not _PROSE.fullmatch(text) or _IS_ONE.search(text) or not _NUMBERS_IN_CHINESE.isdisjoint(text):
@@ -112,7 +116,7 @@ def is_prose(text: str) -> bool:
 
 def without_layout(piece: str, end: str, notes: dict[str, None]) -> str:
     """The piece without marks of layout, with the signs of the grammar."""
-    text = piece.translate(_SIGN_TABLE)
+    text = piece if piece.isascii() else piece.translate(_SIGN_TABLE)
     for old, new in _LATEX.items() if "\\" in text else ():
         text = text.replace(old, new)
     if text != piece:
@@ -142,6 +146,8 @@ def operand(how: How, notes: dict[str, None], token: str) -> Expression | None:
     """A number with separators, decimals or unit words; a number and a name without a sign; or a name."""
     if not token[0].isdigit():
         return token
+    if (plain := read_whole(token)) is not None:
+        return plain
     product = _PRODUCT.fullmatch(token)
     number = None if product is None else read_whole(product[1])
     if product is not None and number is not None:
@@ -186,7 +192,7 @@ def _loose_patterns(grammar: TraceGrammar) -> tuple[tuple[str, re.Pattern[str]],
 
 
 def _loose(kind: str, pattern: str) -> re.Pattern[str]:
-    slots: dict[str, str | Callable[[], str]] = {
+    slots = {
         "{n}": r"(?P<n>[^=<>:;?]{1,200}?)",
         "{expression}": r"(?P<expression>[^=<>:;?]{1,2000})",
         "{chain}": r"(?P<chain>[^<>:;?]{1,4000})",
@@ -194,12 +200,14 @@ def _loose(kind: str, pattern: str) -> re.Pattern[str]:
         "{value}": r"(?P<value>.{1,100}?)" if kind == "answer" else r"(?P<value>[0-9][0-9,.]{0,20})",
     }
     result = ""
-    for part in re.split(r"(\{\w+\}|\w+|[^\w\s])", " ".join(pattern.split())):
+    parts = re.split(r"(\{\w+\}|\w+|[^\w\s])", " ".join(pattern.split()))
+    for number, part in enumerate(parts):
         if part == "{v}":
             again = result.count("(?P<v")  # a reference would not tell capital letters apart
             result += rf"(?P<v{again or ''}>[^\W\d]\w{{0,60}})"
         elif part in slots:
-            result += str(slots[part])
+            is_last = number == len(parts) - 2 and not parts[-1]
+            result += at_the_end(slots[part]) if is_last else slots[part]
         elif part.isspace():
             if not result.endswith(r"\s*"):
                 result += r"\s*" if result.endswith("?") else r"\s+"
