@@ -15,6 +15,7 @@ from gsm_lab.problems import (
     Quantity,
     Style,
     Verdict,
+    examine,
     grade,
     known_frames,
     load_template,
@@ -23,7 +24,10 @@ from gsm_lab.problems import (
     rewards,
 )
 from gsm_lab.problems.algebra import regroups
+from gsm_lab.problems.reading import read_freely
+from gsm_lab.problems.statements import Step
 from gsm_lab.problems.verdicts import ERRORS
+from gsm_lab.problems.wording import LAYOUT
 
 ONE_MODE = {"carried_slip": {"forward"}, "wrong_equation": {"reverse"}, "wrong_solving": {"reverse"}}
 ONE_MODE |= {"exchanged_constants": {"forward"}}
@@ -87,6 +91,29 @@ def test_law_3_every_class_of_wrong_step_is_caught(kind: str, exercises):
     assert {exercise.frames for exercise, _ in seen} == set(known_frames())
     modes = {exercise.problem.mode for exercise, _ in seen}
     assert modes == ONE_MODE.get(kind, {"forward", "reverse"})
+
+
+def test_a_step_known_at_sight_is_judged_as_all_rules_judge_it(exercises):
+    """A mark of layout before each step hides what could be known at sight; nothing but that may change."""
+    rng = random.Random(7)
+    kinds = sorted(MUTATIONS)
+    for exercise, _ in exercises:
+        for text in (
+            exercise.completion,
+            mutate(exercise, rng.choice(kinds), rng),
+            mutate(exercise, "wrong_value", rng),
+        ):
+            pieces = read_freely(text or "", exercise.grammar)
+            if exercise.style.form != "steps" or not pieces:
+                continue
+            steps = [piece.start for piece in pieces if isinstance(piece.statement, Step)]
+            starts = [0, *steps, len(text)]
+            hidden = "- ".join(text[start:end] for start, end in itertools.pairwise(starts))
+            seen, judged = examine(exercise, text), examine(exercise, hidden)
+            assert judged.grade.findings == seen.grade.findings
+            assert judged.grade.process_accuracy == seen.grade.process_accuracy
+            assert [mark.gain for mark in judged.marks] == [mark.gain for mark in seen.marks]
+            assert set(judged.grade.deviation) - {LAYOUT} == set(seen.grade.deviation)
 
 
 def test_mutations_that_keep_the_answer_are_luck(exercises):
