@@ -24,6 +24,9 @@ from gsm_lab.model.transformer import Transformer, run_layers
 _REFILL_AT = 8
 """Rows are refilled when one in so many is free: reading a few prompts together is quicker than each alone."""
 
+_READ_AT_ONCE = 1024
+"""So many tokens of prompts are read together, if there are as many: reading a few alone takes nearly as long."""
+
 Choose = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Logits (R, V) and uniforms (R,) -> tokens and their log-probabilities, (R,) each."""
 
@@ -103,7 +106,9 @@ class Writer:
         num_rows = min(max_rows, len(uniforms))
         self._free_slots = list(range(num_rows))[::-1]
         self._num_rows = num_rows
+        self._order = sorted(range(len(prompts)), key=lambda one: -len(prompts[one]))
         self._queue = self._samples_in_order()
+        self._num_read = 0
         self._waiting = len(uniforms)
         shape = model.shape
         num_rooms = min(num_rows + 1, len(prompts))
@@ -113,14 +118,15 @@ class Writer:
             kernels.LayerMemory(shape.heads, shape.kv_heads, shape.head_width, rooms, *tables)
             for _ in range(shape.layers)
         ]
-        self._stack = kernels.Stack(self._weights, self._memories, model.model.norm.weight, shape.norm_eps)
+        norm_D = model.model.norm.weight
+        self._stack = kernels.Stack(self._weights, self._memories, norm_D, shape.norm_eps, model.head_weight())
         self._free_rooms = list(range(num_rooms))[::-1]
         self._room_of = np.full(len(prompts), -1)
         self._last_hidden = torch.empty(num_rooms, shape.width)
 
     def _samples_in_order(self) -> Iterator[tuple[int, int]]:
         """(request, sample): long prompts first, for their completions are the longest, too."""
-        for request in sorted(range(len(self._prompts)), key=lambda one: -len(self._prompts[one])):
+        for request in self._order:
             for sample in range(self._begins[request], self._begins[request + 1]):
                 yield request, sample
 
@@ -137,19 +143,30 @@ class Writer:
 
     def _admit(self) -> Tensor:
         """Fill the free slots with samples, reading their prompts where that is not done: last hidden states (R, D)."""
-        new, to_read = [], []
+        new = []
         while self._free_slots and self._waiting:
             request, sample = next(self._queue)
             self._waiting -= 1
-            if self._room_of[request] < 0:
-                self._room_of[request] = self._free_rooms.pop()
-                to_read.append(request)
             new.append((sample, request, self._free_slots.pop(), 0))
-        if to_read:
-            self._read(to_read)
+        self._read_until(new[-1][1])
         rows = _Rows(*np.array(new).T)
         self._rows = self._rows.joined(rows)
         return self._last_hidden[torch.from_numpy(self._room_of[rows.request])]
+
+    def _read_until(self, request: int) -> None:
+        """Prefill the prompts up to this request's and, if there are any to read, some that come next in the order."""
+        to_read: list[int] = []
+        tokens = 0
+        while self._num_read < len(self._order) and self._free_rooms:
+            if self._room_of[request] >= 0 and (not to_read or tokens >= _READ_AT_ONCE):
+                break
+            following = self._order[self._num_read]
+            self._room_of[following] = self._free_rooms.pop()
+            to_read.append(following)
+            tokens += len(self._prompts[following])
+            self._num_read += 1
+        if to_read:
+            self._read(to_read)
 
     def _read(self, requests: Sequence[int]) -> None:
         """Prefill: keep the keys and values of these prompts, and the last hidden state of each."""
@@ -185,9 +202,9 @@ class Writer:
         trunk, rows = self._model.model, self._rows
         if not len(tokens_R):
             return torch.empty(0, self._model.shape.width)
-        first = np.flatnonzero(np.diff(rows.request, prepend=-1))
-        counts = np.diff(first, append=len(rows.request))
-        groups = torch.from_numpy(np.stack((self._room_of[rows.request[first]], first, counts), axis=1))
+        ends = np.append(np.flatnonzero(rows.request[1:] != rows.request[:-1]) + 1, len(rows.request))
+        first = np.append(0, ends[:-1])
+        groups = torch.from_numpy(np.stack((self._room_of[rows.request[first]], first, ends - first), axis=1))
         slots, lengths = torch.from_numpy(rows.slot), torch.from_numpy(rows.length - 1)
         return self._stack.step(trunk.embed_tokens(tokens_R), groups, slots, lengths)
 
@@ -195,7 +212,7 @@ class Writer:
         """Choose a token for every row, drop the rows that are done: the tokens of the others."""
         rows, written = self._rows, self.written
         uniforms_R = torch.from_numpy(self._uniforms[rows.sample, rows.length])
-        chosen, logprobs_R = self._choose(self._model.head(hidden_RD), uniforms_R)
+        chosen, logprobs_R = self._choose(self._stack.head(hidden_RD), uniforms_R)
         chosen_R = chosen.numpy()
         written.tokens[rows.sample, rows.length] = chosen_R
         written.logprobs[rows.sample, rows.length] = logprobs_R.numpy()

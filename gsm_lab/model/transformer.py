@@ -405,9 +405,12 @@ class Transformer(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits in float32 at least, also under autocast: (..., D) -> (..., V)."""
-        weight_VD = self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
         with torch.autocast(hidden.device.type, enabled=False):
-            return F.linear(widened(hidden), widened(weight_VD))
+            return F.linear(widened(hidden), widened(self.head_weight()))
+
+    def head_weight(self) -> Tensor:
+        """(V, D)."""
+        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
     def _check_room(self, positions_BT: Tensor) -> None:
         """Rows that are short enough need no look at the numbers, which would make the CPU wait for a GPU."""

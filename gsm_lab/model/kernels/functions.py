@@ -501,10 +501,16 @@ class Stack:
         weights: of each layer norm, queries-keys-values, their bias, what mixes the heads, norm, gates-ups, downs.
         memories: of each layer.
         norm_D: the last norm's weights.
+        head_VD: what makes logits of hidden states.
     """
 
     def __init__(
-        self, weights: Sequence[Sequence[Tensor]], memories: Sequence[LayerMemory], norm_D: Tensor, eps: float
+        self,
+        weights: Sequence[Sequence[Tensor]],
+        memories: Sequence[LayerMemory],
+        norm_D: Tensor,
+        eps: float,
+        head_VD: Tensor,
     ) -> None:
         self._weights = [tensor.contiguous() for layer in weights for tensor in layer]
         self._pointers = (ctypes.c_void_p * len(self._weights))(*[tensor.data_ptr() for tensor in self._weights])
@@ -515,6 +521,16 @@ class Stack:
         sizes = (len(out_DM), out_DM.shape[1], len(qkv_WD), self._hidden)
         self._panels = qkv_WD.new_empty(len(memories) * _asked(ctypes.c_int64, "layer_panels_size", *sizes))
         _call("lay_layers", len(memories), *sizes, self._pointers, self._panels)
+        self._vocabulary = len(head_VD)
+        self._head_panels = head_VD.new_empty(_asked(ctypes.c_int64, "matrix_panels_size", *head_VD.shape))
+        _call("lay_matrix", *head_VD.shape, head_VD.contiguous(), self._head_panels)
+
+    def head(self, hidden_RD: Tensor) -> Tensor:
+        """Logits: (R, D) -> (R, V)."""
+        logits_RV = hidden_RD.new_empty(len(hidden_RD), self._vocabulary)
+        sizes = (*hidden_RD.shape, self._vocabulary)
+        _call("multiply_laid", *sizes, hidden_RD.contiguous(), self._head_panels, logits_RV)
+        return logits_RV
 
     def step(self, x_RD: Tensor, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor) -> Tensor:
         """Embedded tokens to hidden states: (R, D) -> (R, D); each row remembers its token, and attends to all it has.

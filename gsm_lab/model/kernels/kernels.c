@@ -140,13 +140,16 @@ static float *take(float **left, num floats) {
 static inline num rows_from(num first, num size, num n_rows) { return first + size < n_rows ? size : n_rows - first; }
 
 /* Ask for numbers that are needed soon, a row or a few ahead of those that are worked on: after a step that left little
-   room in the cache the processor is too slow to see by itself that an array is read from one end to the other. */
-static inline void fetch(const float *from, num count) {
+   room in the cache the processor is too slow to see by itself that an array is read from one end to the other. What
+   only asks is ALWAYS inlined: a compiler may take a call of it for one without effect, and leave it out. */
+#define ALWAYS static inline __attribute__((always_inline))
+
+ALWAYS void fetch(const float *from, num count) {
     for (num at = 0; at < count; at += LANES) __builtin_prefetch(from + at);
 }
 
 /* The same for a part of several rows. */
-static inline void fetch_rows(const float *from, num row, num rows, num count) {
+ALWAYS void fetch_rows(const float *from, num row, num rows, num count) {
     for (num r = 0; r < rows; r++) fetch(from + r * row, count);
 }
 
@@ -698,7 +701,8 @@ void attention_backward(const Texts *texts, const float *qkv, const float *out, 
 
 /* ---- attention of one new token a row ------------------------------------------------------------------------- */
 
-/* What is remembered of prompts and rows, of one layer. Keys lie across: for every k the places side by side. */
+/* What is remembered of prompts and rows, of one layer. Keys of prompts lie across: for every k the places side by side.
+ */
 typedef struct {
     num heads, kv_heads, width, num_groups;
     const num *groups;         /* (groups, 3): prompt, first row, rows: rows of one prompt stand together */
@@ -709,46 +713,61 @@ typedef struct {
     const num *slots;          /* (rows): where a row's own tokens are kept */
     const num *own_lengths;    /* (rows): own tokens before this one */
     num own_room;              /* places kept for a row, a multiple of LANES */
-    float *own_keys;           /* (slots, J, own_room / LANES, K rounded up, LANES) */
+    float *own_keys;           /* (slots, J, own_room, K rounded up) */
     float *own_values;         /* (slots, J, own_room, K rounded up) */
     const float *cosines, *sines;
     float scale;
 } Memory;
 
-/* scores[c] = query . own key c, for c < count rounded up. */
-static void own_scores(const float *query, num depth, const float *pages, num count, float *scores) {
-    num c = 0;
-    for (; c + 2 * LANES <= padded(count); c += 2 * LANES) {
-        const float *one = pages + c * depth, *two = one + LANES * depth;
-        vec a = {}, b = {}, a2 = {}, b2 = {};
-        for (num k = 0; k < depth; k += 2) {
-            a += query[k] * load(one + k * LANES);
-            b += query[k] * load(two + k * LANES);
-            a2 += query[k + 1] * load(one + (k + 1) * LANES);
-            b2 += query[k + 1] * load(two + (k + 1) * LANES);
-        }
-        store(scores + c, a + a2);
-        store(scores + c + LANES, b + b2);
-    }
-    if (c < count) {
-        vec a = {}, a2 = {}, a3 = {}, a4 = {};
-        const float *one = pages + c * depth;
-        for (num k = 0; k < depth; k += 4) {
-            a += query[k] * load(one + k * LANES);
-            a2 += query[k + 1] * load(one + (k + 1) * LANES);
-            a3 += query[k + 2] * load(one + (k + 2) * LANES);
-            a4 += query[k + 3] * load(one + (k + 3) * LANES);
-        }
-        store(scores + c, (a + a2) + (a3 + a4));
-    }
+#if defined(__clang__) || __GNUC__ >= 12
+#define MIXED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define MIXED(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#endif
+
+/* The sums of 16 vectors, in their order; each is taken in the same way. The vectors are lost. */
+static inline vec sums_of(vec *x) {
+    for (int i = 0; i < 16; i += 2)
+        x[i / 2] = MIXED(x[i], x[i + 1], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+                   MIXED(x[i], x[i + 1], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    for (int i = 0; i < 8; i += 2)
+        x[i / 2] = MIXED(x[i], x[i + 1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+                   MIXED(x[i], x[i + 1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    for (int i = 0; i < 4; i += 2)
+        x[i / 2] = MIXED(x[i], x[i + 1], 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
+                   MIXED(x[i], x[i + 1], 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
+    return MIXED(x[0], x[1], 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+           MIXED(x[0], x[1], 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 }
 
-/* mixed[k] += sum over c of weights[c] * values[c][k]. */
-static void add_own(const float *weights, const float *values, num depth, num count, float *mixed) {
+/* scores[c] = query . keys[c], for c < count; what stands up to the next multiple of LANES is of no use. On the way the
+   first `soon` of the keys of `next` are asked for. */
+static void own_scores(const float *query, num depth, const float *keys, num count, float *scores, const float *next,
+                       num soon) {
+    for (num c = 0; c < count; c += LANES) {
+        vec sums[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) {
+            const float *key = keys + (c + i < count ? c + i : count - 1) * depth;
+            if (c + i < soon) fetch(next + (c + i) * depth, depth);
+            sums[i] = load(query) * load(key);
+            for (num k = LANES; k < depth; k += LANES) sums[i] += load(query + k) * load(key + k);
+        }
+        store(scores + c, sums_of(sums));
+    }
+    if (count < soon) fetch(next + count * depth, (soon - count) * depth);
+}
+
+/* mixed[k] += sum over c < count of weights[c] * values[c][k]. On the way the first `soon` of the values of `next` are
+   asked for. */
+static void add_own(const float *weights, const float *values, num depth, num count, float *mixed, const float *next,
+                    num soon) {
     for (num k = 0; k < depth; k += LANES) {
         vec a = {}, b = {}, e = {}, d = {};
         num c = 0;
         for (; c + 4 <= count; c += 4) {
+            if (c < soon)
+                for (num i = c; i < c + 4; i++) fetch(next + i * depth + k, LANES);
             a += weights[c] * load(values + c * depth + k);
             b += weights[c + 1] * load(values + (c + 1) * depth + k);
             e += weights[c + 2] * load(values + (c + 2) * depth + k);
@@ -757,13 +776,21 @@ static void add_own(const float *weights, const float *values, num depth, num co
         for (; c < count; c++) a += weights[c] * load(values + c * depth + k);
         store(mixed + k, load(mixed + k) + ((a + b) + (e + d)));
     }
+    if (count / 4 * 4 < soon) fetch(next + count / 4 * 4 * depth, (soon - count / 4 * 4) * depth);
 }
 
-/* Ask for a row's own keys and values. */
-static inline void fetch_own(const Memory *memory, num row, num j) {
-    const num depth = padded(memory->width), base = (memory->slots[row] * memory->kv_heads + j) * memory->own_room * depth;
-    fetch(memory->own_keys + base, padded(memory->own_lengths[row] + 1) * depth);
-    fetch(memory->own_values + base, (memory->own_lengths[row] + 1) * depth);
+/* Where a row's own keys and values begin. */
+static inline num own_place(const Memory *memory, num row, num j) {
+    return (memory->slots[row] * memory->kv_heads + j) * memory->own_room * padded(memory->width);
+}
+
+/* Keep the key and the value of a row's new token. */
+static inline void remember_own(const Memory *memory, num row, num j, num position, const float *key,
+                                const float *value) {
+    const num width = memory->width, depth = padded(width), place = position * width;
+    const num at = own_place(memory, row, j) + memory->own_lengths[row] * depth;
+    turn(key, memory->cosines + place, memory->sines + place, width, depth, 1.0f, memory->own_keys + at);
+    for (num k = 0; k < depth; k++) memory->own_values[at + k] = k < width ? value[k] : 0.0f;
 }
 
 /* Remember each row's new token, then attend to the prompt, to the row's tokens before, and to itself; all threads call
@@ -781,17 +808,8 @@ static void share_attention(const Memory *memory, const float *qkv, float *out) 
         float *scores = mixed + ROWS * depth;
         const float *prompt_keys = memory->prompt_keys + (prompt * kv_heads + j) * depth * memory->prompt_room;
         const float *prompt_values = memory->prompt_values + (prompt * kv_heads + j) * depth * memory->prompt_room;
-        for (num row = first; row < first + rows_of[2]; row++) {
-            num own = memory->own_lengths[row], place = (seen + own) * width;
-            num base = (memory->slots[row] * kv_heads + j) * memory->own_room * depth;
-            float *page = memory->own_keys + base + own / LANES * LANES * depth + own % LANES, *turned = query;
-            float *value = memory->own_values + base + own * depth;
-            const float *token = qkv + row * stride;
-            turn(token + (heads + j) * width, memory->cosines + place, memory->sines + place, width, depth, 1.0f,
-                 turned);
-            for (num k = 0; k < depth; k++) page[k * LANES] = turned[k];
-            for (num k = 0; k < depth; k++) value[k] = k < width ? token[(heads + kv_heads + j) * width + k] : 0.0f;
-        }
+        fetch(memory->own_keys + own_place(memory, first, j), (memory->own_lengths[first] + 1) * depth);
+        fetch(memory->own_values + own_place(memory, first, j), (memory->own_lengths[first] + 1) * depth);
         for (num block = 0; block < queries; block += ROWS) {
             num rows = queries - block < ROWS ? queries - block : ROWS;
             for (num r = 0; r < ROWS; r++) {
@@ -805,12 +823,19 @@ static void share_attention(const Memory *memory, const float *qkv, float *out) 
             float sums[ROWS];
             for (num r = 0; r < rows; r++) {
                 num row = first + (block + r) / group, own = memory->own_lengths[row] + 1;
-                num base = (memory->slots[row] * kv_heads + j) * memory->own_room * depth;
+                num next = first + (block + r + 1) / group, at = own_place(memory, row, j);
+                num soon = next > row && next < first + rows_of[2] ? memory->own_lengths[next] + 1 : 0;
+                num later = own_place(memory, soon ? next : row, j);
                 float *line = scores + r * score_stride, most;
-                if (r + 1 < rows) fetch_own(memory, first + (block + r + 1) / group, j);
-                own_scores(query + r * depth, depth, memory->own_keys + base, own, line + own_at);
+                if ((block + r) % group == 0) {
+                    const float *token = qkv + row * stride + (heads + j) * width;
+                    remember_own(memory, row, j, seen + own - 1, token, token + kv_heads * width);
+                }
+                own_scores(query + r * depth, depth, memory->own_keys + at, own, line + own_at,
+                           memory->own_keys + later, soon);
                 softmax_rows(line, score_stride, 1, seen, own_at, own - 1, &most, sums + r);
-                add_own(line + own_at, memory->own_values + base, depth, own, mixed + r * depth);
+                add_own(line + own_at, memory->own_values + at, depth, own, mixed + r * depth,
+                        memory->own_values + later, soon);
             }
             multiply_along(scores, score_stride, prompt_values, depth, seen, mixed);
             for (num r = 0; r < rows; r++) {
@@ -1190,17 +1215,37 @@ static Soon part_of_next(const float *panel, num wide, num k, num strip, num str
     return (Soon){panel + panels_size(wide, k) + strip * part, part};
 }
 
+/* A product is shared out in tiles, strip by strip where the panels are read again from a core's own cache, so that a
+   thread has most of its rows to itself from one product to the next; else panel by panel, so that each thread reads
+   its part of the weights only. */
+typedef struct {
+    num strips, across, wide, is_near;
+} Shares;
+
+static Shares shares_of(num m, num n, num k, num wide) {
+    enum { NEAR = 1 << 18 }; /* numbers: 1 MiB */
+    return (Shares){num_strips(m), (n + wide - 1) / wide, wide, panels_size(n, k) <= NEAR};
+}
+
+static num row_of(Shares shares, num tile) {
+    return (shares.is_near ? tile / shares.across : tile % shares.strips) * STRIP;
+}
+
+static num column_of(Shares shares, num tile) {
+    return (shares.is_near ? tile % shares.across : tile / shares.strips) * shares.wide;
+}
+
 /* c = a b + base by all threads together, a laid out. */
 static void share_product(num m, num n, num k, Rows a, const float *panels, Base base, float *c, num c_row) {
-    const num wide = columns_from(0, n);
-#pragma omp for collapse(2) schedule(static)
-    for (num j = 0; j < n; j += wide)
-        for (num strip = 0; strip < num_strips(m); strip++) {
-            const num i = strip * STRIP;
-            const Base own = base.begin ? (Base){base.begin + i * base.row + j, base.row} : NOTHING;
-            product_panel(rows_from(i, STRIP, m), columns_from(j, n), k, rows_at(a, i, k), panel_at(panels, j, k), own,
-                          c + i * c_row + j, c_row, 0, part_of_next(panel_at(panels, j, k), wide, k, strip, num_strips(m)));
-        }
+    const Shares shares = shares_of(m, n, k, columns_from(0, n));
+#pragma omp for schedule(static)
+    for (num tile = 0; tile < shares.strips * shares.across; tile++) {
+        const num i = row_of(shares, tile), j = column_of(shares, tile);
+        const Base own = base.begin ? (Base){base.begin + i * base.row + j, base.row} : NOTHING;
+        const Soon soon = shares.is_near ? (Soon){panels, 0} : part_of_next(panel_at(panels, j, k), shares.wide, k, i / STRIP, shares.strips);
+        product_panel(rows_from(i, STRIP, m), columns_from(j, n), k, rows_at(a, i, k), panel_at(panels, j, k), own,
+                      c + i * c_row + j, c_row, 0, soon);
+    }
 }
 
 /* The rows of a as they are multiplied from the left, by all threads together. */
@@ -1262,18 +1307,18 @@ static Rows share_normed(num m, num width, const float *x, const float *added, c
 /* gated = swiglu(a gate_up), the panels of gates standing before those of ups. */
 static void share_gated(num m, num hidden, num k, Rows a, const float *gate_up, float *gated, num gated_row) {
     enum { SOME = 48 }; /* columns: full panels, whatever their width */
-    const num some = has_unit ? 32 : SOME;
+    const Shares shares = shares_of(m, hidden, k, has_unit ? 32 : SOME);
     const float *up_panels = gate_up + panels_size(hidden, k);
-#pragma omp for collapse(2) schedule(static)
-    for (num j = 0; j < hidden; j += some)
-        for (num strip = 0; strip < num_strips(m); strip++) {
-            float gate[STRIP * SOME] __attribute__((aligned(64))), up[STRIP * SOME] __attribute__((aligned(64)));
-            const num i = strip * STRIP, rows = rows_from(i, STRIP, m), columns = rows_from(j, some, hidden);
-            product_columns(rows, j, columns, k, rows_at(a, i, k), gate_up, gate, SOME);
-            product_columns(rows, j, columns, k, rows_at(a, i, k), up_panels, up, SOME);
-            for (num r = 0; r < rows; r++)
-                swiglu_some(columns, gate + r * SOME, up + r * SOME, gated + (i + r) * gated_row + j);
-        }
+#pragma omp for schedule(static)
+    for (num tile = 0; tile < shares.strips * shares.across; tile++) {
+        float gate[STRIP * SOME] __attribute__((aligned(64))), up[STRIP * SOME] __attribute__((aligned(64)));
+        const num i = row_of(shares, tile), j = column_of(shares, tile);
+        const num rows = rows_from(i, STRIP, m), columns = rows_from(j, shares.wide, hidden);
+        product_columns(rows, j, columns, k, rows_at(a, i, k), gate_up, gate, SOME);
+        product_columns(rows, j, columns, k, rows_at(a, i, k), up_panels, up, SOME);
+        for (num r = 0; r < rows; r++)
+            swiglu_some(columns, gate + r * SOME, up + r * SOME, gated + (i + r) * gated_row + j);
+    }
 }
 
 /* x (N, D) through the layers, whose weights, panels and memories are given, and the last norm: out (N, D). `work` has
@@ -1320,6 +1365,27 @@ void layers_step(num n_layers, num n_rows, num width, num hidden, float eps, con
         end_products();
     }
     add_norm_forward(n_rows, width, later, added, last_norm, eps, total, out, inverse);
+}
+
+/* How many numbers the panels of a matrix (out_width, width) have. */
+num matrix_panels_size(num out_width, num width) { return panels_size(out_width, width); }
+
+/* The panels of one matrix (out_width, width). */
+void lay_matrix(num out_width, num width, const float *weights, float *panels) {
+#pragma omp parallel num_threads(threads_at_most())
+    share_panels(out_width, width, weights, 1, panels);
+}
+
+/* x (N, D) times a matrix (out_width, D), whose panels are given: out (N, out_width). */
+void multiply_laid(num n_rows, num width, num out_width, const float *x, const float *panels, float *out) {
+    float *room = scratch(SHARED, left_size(n_rows + STRIP, width));
+#pragma omp parallel num_threads(threads_at_most())
+    {
+        begin_products();
+        const Rows rows = share_left(n_rows, width, x, width, room);
+        share_product(n_rows, out_width, width, rows, panels, NOTHING, out, out_width);
+        end_products();
+    }
 }
 
 /* ---- the optimiser ---------------------------------------------------------------------------------------------- */
