@@ -779,6 +779,15 @@ static void add_own(const float *weights, const float *values, num depth, num co
     if (count / 4 * 4 < soon) fetch(next + count / 4 * 4 * depth, (soon - count / 4 * 4) * depth);
 }
 
+/* How many threads are at work here. */
+static num num_threads(void) {
+#ifdef _OPENMP
+    return omp_get_num_threads();
+#else
+    return 1;
+#endif
+}
+
 /* Where a row's own keys and values begin. */
 static inline num own_place(const Memory *memory, num row, num j) {
     return (memory->slots[row] * memory->kv_heads + j) * memory->own_room * padded(memory->width);
@@ -794,40 +803,47 @@ static inline void remember_own(const Memory *memory, num row, num j, num positi
 }
 
 /* Remember each row's new token, then attend to the prompt, to the row's tokens before, and to itself; all threads call
-   this together. qkv (rows, W), out (rows, H K). */
+   this together. qkv (rows, W), out (rows, H K). While a row is worked on, the keys and values of the next are asked
+   for, that of the thread's next task behind the last. */
 static void share_attention(const Memory *memory, const float *qkv, float *out) {
     const num heads = memory->heads, kv_heads = memory->kv_heads, width = memory->width, group = heads / kv_heads;
-    const num depth = padded(width), stride = (heads + 2 * kv_heads) * width;
-    const num score_stride = memory->prompt_room + memory->own_room + 2 * LANES;
-#pragma omp for schedule(dynamic, 1)
-    for (num task = 0; task < memory->num_groups * kv_heads; task++) {
-        const num *rows_of = memory->groups + 3 * (task / kv_heads);
-        num j = task % kv_heads, prompt = rows_of[0], first = rows_of[1], queries = rows_of[2] * group;
-        num seen = memory->prompt_lengths[prompt], own_at = padded(seen);
+    const num depth = padded(width), stride = (heads + 2 * kv_heads) * width, tasks = memory->num_groups * kv_heads;
+    const num score_stride = memory->prompt_room + memory->own_room + 2 * LANES, threads = num_threads();
+#pragma omp for schedule(static, 1)
+    for (num task = 0; task < tasks; task++) {
+        const num *rows_of = memory->groups + 3 * (task / kv_heads), later_task = task + threads;
+        const num j = task % kv_heads, prompt = rows_of[0], first = rows_of[1], queries = rows_of[2] * group;
+        const num seen = memory->prompt_lengths[prompt], own_at = padded(seen);
+        const int is_last = later_task >= tasks;
+        const num later_row = is_last ? first : memory->groups[3 * (later_task / kv_heads) + 1];
+        const num later_j = is_last ? j : later_task % kv_heads;
         float *query = scratch(OWN, 2 * ROWS * depth + ROWS * score_stride), *mixed = query + ROWS * depth;
         float *scores = mixed + ROWS * depth;
         const float *prompt_keys = memory->prompt_keys + (prompt * kv_heads + j) * depth * memory->prompt_room;
         const float *prompt_values = memory->prompt_values + (prompt * kv_heads + j) * depth * memory->prompt_room;
-        fetch(memory->own_keys + own_place(memory, first, j), (memory->own_lengths[first] + 1) * depth);
-        fetch(memory->own_values + own_place(memory, first, j), (memory->own_lengths[first] + 1) * depth);
         for (num block = 0; block < queries; block += ROWS) {
-            num rows = queries - block < ROWS ? queries - block : ROWS;
+            const num rows = queries - block < ROWS ? queries - block : ROWS;
+            num row_of[ROWS], head_of[ROWS];
+            for (num r = 0, row = first + block / group, g = block % group; r < ROWS; r++) {
+                row_of[r] = row, head_of[r] = j * group + g;
+                if (r + 1 < rows && ++g == group) row++, g = 0; /* past the last, the last again */
+            }
             for (num r = 0; r < ROWS; r++) {
-                num one = block + (r < rows ? r : 0), row = first + one / group, head = j * group + one % group;
-                num place = (seen + memory->own_lengths[row]) * width;
-                turn(qkv + row * stride + head * width, memory->cosines + place, memory->sines + place, width, depth,
-                     memory->scale, query + r * depth);
+                const num place = (seen + memory->own_lengths[row_of[r]]) * width;
+                turn(qkv + row_of[r] * stride + head_of[r] * width, memory->cosines + place, memory->sines + place, width,
+                     depth, memory->scale, query + r * depth);
             }
             multiply_across(query, depth, prompt_keys, memory->prompt_room, seen, scores, score_stride);
             memset(mixed, 0, (size_t)(ROWS * depth) * sizeof(float));
             float sums[ROWS];
             for (num r = 0; r < rows; r++) {
-                num row = first + (block + r) / group, own = memory->own_lengths[row] + 1;
-                num next = first + (block + r + 1) / group, at = own_place(memory, row, j);
-                num soon = next > row && next < first + rows_of[2] ? memory->own_lengths[next] + 1 : 0;
-                num later = own_place(memory, soon ? next : row, j);
+                const num row = row_of[r], own = memory->own_lengths[row] + 1, at = own_place(memory, row, j);
+                const int is_end = block + r + 1 == queries;
+                const num next = is_end ? later_row : r + 1 < rows ? row_of[r + 1] : first + (block + rows) / group;
+                const num soon = (is_end ? is_last : next == row) ? 0 : memory->own_lengths[next] + 1;
+                const num later = own_place(memory, next, is_end ? later_j : j);
                 float *line = scores + r * score_stride, most;
-                if ((block + r) % group == 0) {
+                if (head_of[r] == j * group) {
                     const float *token = qkv + row * stride + (heads + j) * width;
                     remember_own(memory, row, j, seen + own - 1, token, token + kv_heads * width);
                 }
@@ -839,8 +855,7 @@ static void share_attention(const Memory *memory, const float *qkv, float *out) 
             }
             multiply_along(scores, score_stride, prompt_values, depth, seen, mixed);
             for (num r = 0; r < rows; r++) {
-                num one = block + r, row = first + one / group, head = j * group + one % group;
-                float *to = out + (row * heads + head) * width, share = 1.0f / sums[r];
+                float *to = out + (row_of[r] * heads + head_of[r]) * width, share = 1.0f / sums[r];
                 for (num k = 0; k < width; k++) to[k] = mixed[r * depth + k] * share;
             }
         }
