@@ -118,8 +118,9 @@ class Writer:
             kernels.LayerMemory(shape.heads, shape.kv_heads, shape.head_width, rooms, *tables)
             for _ in range(shape.layers)
         ]
-        norm_D = model.model.norm.weight
-        self._stack = kernels.Stack(self._weights, self._memories, norm_D, shape.norm_eps, model.head_weight())
+        trunk = model.model
+        ends = (trunk.norm.weight, shape.norm_eps, trunk.embed_tokens.weight, model.head_weight())
+        self._stack = kernels.Stack(self._weights, self._memories, *ends)
         self._free_rooms = list(range(num_rooms))[::-1]
         self._room_of = np.full(len(prompts), -1)
         self._last_hidden = torch.empty(num_rooms, shape.width)
@@ -134,15 +135,16 @@ class Writer:
         """Write until every sample is finished or at the limit."""
         tokens_R = torch.empty(0, dtype=torch.int64)
         while self._waiting or len(self._rows.sample):
-            hidden_RD = self._step(tokens_R)
+            logits_RV = self._step(tokens_R)
             free = len(self._free_slots)
             if self._waiting and (not len(self._rows.sample) or free * _REFILL_AT >= self._num_rows):
-                hidden_RD = torch.cat((hidden_RD, self._admit()))
-            tokens_R = self._write(hidden_RD)
+                logits_RV = torch.cat((logits_RV, self._admit()))
+            tokens_R = self._write(logits_RV)
+        kernels.LayerMemory.give_back(self._memories)
         return self.written
 
     def _admit(self) -> Tensor:
-        """Fill the free slots with samples, reading their prompts where that is not done: last hidden states (R, D)."""
+        """Fill the free slots with samples, reading their prompts where that is not done: logits (R, V)."""
         new = []
         while self._free_slots and self._waiting:
             request, sample = next(self._queue)
@@ -151,7 +153,7 @@ class Writer:
         self._read_until(new[-1][1])
         rows = _Rows(*np.array(new).T)
         self._rows = self._rows.joined(rows)
-        return self._last_hidden[torch.from_numpy(self._room_of[rows.request])]
+        return self._stack.head(self._last_hidden[torch.from_numpy(self._room_of[rows.request])])
 
     def _read_until(self, request: int) -> None:
         """Prefill the prompts up to this request's and, if there are any to read, some that come next in the order."""
@@ -198,21 +200,21 @@ class Writer:
         self._last_hidden[torch.from_numpy(rooms_P)] = hidden_ND[texts.trees[1:] - 1]
 
     def _step(self, tokens_R: Tensor) -> Tensor:
-        """Read the token that each row wrote last: hidden states (R, D)."""
-        trunk, rows = self._model.model, self._rows
+        """Read the token that each row wrote last: logits (R, V)."""
+        rows = self._rows
         if not len(tokens_R):
-            return torch.empty(0, self._model.shape.width)
+            return torch.empty(0, self._model.shape.vocab_size)
         ends = np.append(np.flatnonzero(rows.request[1:] != rows.request[:-1]) + 1, len(rows.request))
         first = np.append(0, ends[:-1])
         groups = torch.from_numpy(np.stack((self._room_of[rows.request[first]], first, ends - first), axis=1))
         slots, lengths = torch.from_numpy(rows.slot), torch.from_numpy(rows.length - 1)
-        return self._stack.step(trunk.embed_tokens(tokens_R), groups, slots, lengths)
+        return self._stack.step(tokens_R, groups, slots, lengths)
 
-    def _write(self, hidden_RD: Tensor) -> Tensor:
+    def _write(self, logits_RV: Tensor) -> Tensor:
         """Choose a token for every row, drop the rows that are done: the tokens of the others."""
         rows, written = self._rows, self.written
         uniforms_R = torch.from_numpy(self._uniforms[rows.sample, rows.length])
-        chosen, logprobs_R = self._choose(self._stack.head(hidden_RD), uniforms_R)
+        chosen, logprobs_R = self._choose(logits_RV, uniforms_R)
         chosen_R = chosen.numpy()
         written.tokens[rows.sample, rows.length] = chosen_R
         written.logprobs[rows.sample, rows.length] = logprobs_R.numpy()

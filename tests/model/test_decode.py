@@ -73,7 +73,7 @@ def test_nothing_is_read_from_memory_before_it_is_written(make_model, monkeypatc
 
     def make_from_nan(self, *arguments):
         make(self, *arguments)
-        for tensor in self._kept:
+        for tensor in (*self._prompts, *self._own):
             tensor.fill_(float("nan"))
 
     monkeypatch.setattr(kernels.LayerMemory, "__init__", make_from_nan)

@@ -384,10 +384,15 @@ class _MemoryStruct(ctypes.Structure):
     )
 
 
+_spare: list[Tensor] = []
+"""What rows' own keys and values were kept in, all layers' of the last who gave that back."""
+
+
 class LayerMemory:
     """Keys and values that one layer remembers of prompts and of the tokens that rows wrote.
 
-    Memory is taken from the system as it is written to, so rooms that stay empty cost nothing.
+    Memory is taken from the system as it is written to, so rooms that stay empty cost nothing. As that is slow, what
+    rows wrote to serves the next memory of the same size, once it is given back.
     """
 
     LANES = 16
@@ -399,10 +404,12 @@ class LayerMemory:
         prompts, prompt_room, rows, own_room = rooms
         prompt_room, own_room, depth = (-(-size // self.LANES) * self.LANES for size in (prompt_room, own_room, width))
         prompt_size, own_size = prompts * kv_heads * prompt_room * depth, rows * kv_heads * own_room * depth
-        self._kept = [torch.empty(size, dtype=torch.float32) for size in (prompt_size, prompt_size, own_size, own_size)]
+        self._own = [_taken(own_size) for _ in range(2)]
+        self._prompts = [torch.empty(prompt_size, dtype=torch.float32) for _ in range(2)]
         self._tables = (cosines, sines)
         self.lengths = torch.zeros(prompts, dtype=torch.int64)
-        prompt_keys, prompt_values, own_keys, own_values = (tensor.data_ptr() for tensor in self._kept)
+        arrays = (*self._prompts, *self._own)
+        prompt_keys, prompt_values, own_keys, own_values = (tensor.data_ptr() for tensor in arrays)
         self._struct = _MemoryStruct(
             heads=heads,
             kv_heads=kv_heads,
@@ -425,6 +432,11 @@ class LayerMemory:
             self.lengths[room] = length
         _call("remember_prompts", self._struct, len(rooms), torch.tensor(rooms, dtype=torch.int64), qkv_NW)
 
+    @staticmethod
+    def give_back(memories: Sequence[LayerMemory]) -> None:
+        """Leave what rows wrote to to others; nothing may be remembered any more."""
+        _spare[:] = [array for memory in memories for array in memory._own]
+
     def aimed(self, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor) -> ctypes.Structure:
         """What C is told, with these rows; the tensors have to stay."""
         struct = self._struct
@@ -433,6 +445,12 @@ class LayerMemory:
             tensor.data_ptr() for tensor in (groups, slots_R, own_lengths_R)
         )
         return struct
+
+
+def _taken(size: int) -> Tensor:
+    """An array of so many numbers, of any values."""
+    number = next((number for number, array in enumerate(_spare) if array.numel() == size), None)
+    return torch.empty(size, dtype=torch.float32) if number is None else _spare.pop(number)
 
 
 class _Move(ctypes.Structure):
@@ -501,6 +519,7 @@ class Stack:
         weights: of each layer norm, queries-keys-values, their bias, what mixes the heads, norm, gates-ups, downs.
         memories: of each layer.
         norm_D: the last norm's weights.
+        embedding_VD: what makes vectors of tokens.
         head_VD: what makes logits of hidden states.
     """
 
@@ -510,6 +529,7 @@ class Stack:
         memories: Sequence[LayerMemory],
         norm_D: Tensor,
         eps: float,
+        embedding_VD: Tensor,
         head_VD: Tensor,
     ) -> None:
         self._weights = [tensor.contiguous() for layer in weights for tensor in layer]
@@ -517,11 +537,11 @@ class Stack:
         self._memories, self._norm_D, self._eps = memories, norm_D.contiguous(), float(eps)
         _, qkv_WD, _, out_DM, *_, down_DF = self._weights[:7]
         self._hidden = down_DF.shape[1]
-        self._room = 3 * len(out_DM) + len(qkv_WD) + out_DM.shape[1] + 1
+        self._room = 4 * len(out_DM) + len(qkv_WD) + out_DM.shape[1]
         sizes = (len(out_DM), out_DM.shape[1], len(qkv_WD), self._hidden)
         self._panels = qkv_WD.new_empty(len(memories) * _asked(ctypes.c_int64, "layer_panels_size", *sizes))
         _call("lay_layers", len(memories), *sizes, self._pointers, self._panels)
-        self._vocabulary = len(head_VD)
+        self._vocabulary, self._embedding_VD = len(head_VD), embedding_VD.contiguous()
         self._head_panels = head_VD.new_empty(_asked(ctypes.c_int64, "matrix_panels_size", *head_VD.shape))
         _call("lay_matrix", *head_VD.shape, head_VD.contiguous(), self._head_panels)
 
@@ -532,21 +552,22 @@ class Stack:
         _call("multiply_laid", *sizes, hidden_RD.contiguous(), self._head_panels, logits_RV)
         return logits_RV
 
-    def step(self, x_RD: Tensor, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor) -> Tensor:
-        """Embedded tokens to hidden states: (R, D) -> (R, D); each row remembers its token, and attends to all it has.
+    def step(self, tokens_R: Tensor, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor) -> Tensor:
+        """Logits of what follows one token a row: (R, V); each row remembers its token, and attends to all it has.
 
         Args:
+            tokens_R: ids, known to be in the vocabulary.
             groups: (groups, 3): room of the prompt, first row, rows.
             slots_R: where each row's own tokens are.
             own_lengths_R: how many there are, this one not counted.
         """
-        rows, width = x_RD.shape
-        x_RD = x_RD.contiguous()
+        rows, width = len(tokens_R), self._embedding_VD.shape[1]
         aimed = [ctypes.addressof(one.aimed(groups, slots_R, own_lengths_R)) for one in self._memories]
         memories = (ctypes.c_void_p * len(aimed))(*aimed)
-        out_RD, work = torch.empty_like(x_RD), x_RD.new_empty(rows * self._room)
-        sizes = (len(aimed), rows, width, self._hidden)
+        logits_RV, work = self._panels.new_empty(rows, self._vocabulary), self._panels.new_empty(rows * self._room)
+        sizes = (len(aimed), rows, width, self._hidden, self._vocabulary)
+        ends = (self._norm_D, self._head_panels, self._embedding_VD)
         _call(
-            "layers_step", *sizes, self._eps, self._pointers, self._panels, memories, self._norm_D, x_RD, work, out_RD
+            "layers_step", *sizes, self._eps, self._pointers, self._panels, memories, *ends, tokens_R, work, logits_RV
         )
-        return out_RD
+        return logits_RV

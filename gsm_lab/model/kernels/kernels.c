@@ -39,6 +39,7 @@ static inline vec larger(vec a, vec b) { return choose_vec(a > b, a, b); }
 
 typedef float half_vec __attribute__((vector_size(32)));
 typedef float quarter_vec __attribute__((vector_size(16)));
+typedef double double_vec __attribute__((vector_size(64)));
 typedef int32_t quarter_ivec __attribute__((vector_size(16)));
 typedef union {
     vec whole;
@@ -52,6 +53,14 @@ static inline float sum_of(vec x) {
     const Parts less = {.halves = {half}};
     const quarter_vec four = less.quarters[0] + less.quarters[1];
     return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+/* The same without rounding to 24 bits. */
+static inline double exact_sum_of(vec x) {
+    const Parts parts = {x};
+    const double_vec sums =
+        __builtin_convertvector(parts.halves[0], double_vec) + __builtin_convertvector(parts.halves[1], double_vec);
+    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
 static inline float largest_of(vec x) {
@@ -260,8 +269,9 @@ void swiglu_backward(num n_rows, num hidden, const float *dout, const float *bot
 
 /* ---- log-probabilities ---------------------------------------------------------------------------------------- */
 
-/* The sum of exp((logit - most) * scale) over a row, and the row's largest logit. */
-static float exp_sum(num vocabulary, const float *row, float scale, float *most) {
+/* The sum of exp((logit - most) * scale) over a row, and the row's largest logit. `shares`, if there are any, become
+   the terms, with zeros up to the next multiple of LANES. */
+static inline float exp_sum(num vocabulary, const float *row, float scale, float *most, float *shares) {
     vec high = (vec){} - INFINITY, sums = {};
     float top = -INFINITY, rest = 0.0f;
     num at = 0;
@@ -269,8 +279,17 @@ static float exp_sum(num vocabulary, const float *row, float scale, float *most)
     for (; at < vocabulary; at++) top = row[at] > top ? row[at] : top;
     float first = largest_of(high);
     *most = top = first > top ? first : top;
-    for (at = 0; at + LANES <= vocabulary; at += LANES) sums += exp_vec((load(row + at) - top) * scale);
-    for (; at < vocabulary; at++) rest += expf((row[at] - top) * scale);
+    for (at = 0; at + LANES <= vocabulary; at += LANES) {
+        const vec share = exp_vec((load(row + at) - top) * scale);
+        if (shares) store(shares + at, share);
+        sums += share;
+    }
+    if (shares && at < vocabulary) store(shares + at, (vec){});
+    for (; at < vocabulary; at++) {
+        const float share = expf((row[at] - top) * scale);
+        if (shares) shares[at] = share;
+        rest += share;
+    }
     return sum_of(sums) + rest;
 }
 
@@ -281,7 +300,7 @@ void logprob_forward(num n_rows, num vocabulary, const float *logits, const num 
 #pragma omp parallel for schedule(static)
     for (num n = 0; n < n_rows; n++) {
         const float *row = logits + n * vocabulary;
-        float most, total = exp_sum(vocabulary, row, scale, &most), log_total = logf(total);
+        float most, total = exp_sum(vocabulary, row, scale, &most, NULL), log_total = logf(total);
         logprob[n] = (row[targets[n]] - most) * scale - log_total;
         top[n] = most;
         log_totals[n] = log_total;
@@ -323,21 +342,20 @@ void choose_tokens(num n_rows, num vocabulary, const float *logits, const double
 #pragma omp parallel for schedule(static)
     for (num n = 0; n < n_rows; n++) {
         const float *row = logits + n * vocabulary;
-        float most, *shares = scratch(OWN, padded(vocabulary)), total = exp_sum(vocabulary, row, scale, &most);
+        float most, *shares = scratch(OWN, padded(vocabulary)), total = exp_sum(vocabulary, row, scale, &most, shares);
         double sum = 0.0, below = 0.0;
-        num at = 0, token = vocabulary - 1;
-        for (; at + LANES <= vocabulary; at += LANES) store(shares + at, exp_vec((load(row + at) - most) * scale));
-        for (; at < vocabulary; at++) shares[at] = expf((row[at] - most) * scale);
-        for (at = 0; at < vocabulary; at++) sum += shares[at];
-        double point = uniforms[n] * sum;
-        for (at = 0; at < vocabulary; at++) {
-            below += shares[at];
-            if (point < below) {
-                token = at;
-                break;
-            }
+        num at = 0;
+        for (; at < vocabulary; at += LANES) sum += exact_sum_of(load(shares + at));
+        const double point = uniforms[n] * sum;
+        for (at = 0; at + LANES < vocabulary; at += LANES) {
+            const double above = below + exact_sum_of(load(shares + at));
+            if (point < above) break;
+            below = above;
         }
-        while (token > 0 && shares[token] == 0.0f) token--; /* only rounding at the very end comes here */
+        num token = at;
+        for (const num last = rows_from(at, LANES, vocabulary) + at - 1; token < last; token++)
+            if (point < (below += shares[token])) break;
+        while (token > 0 && shares[token] == 0.0f) token--; /* only rounding at a vector's end comes here */
         chosen[n] = token;
         logprob[n] = (row[token] - most) * scale - logf(total);
     }
@@ -1319,8 +1337,9 @@ static Rows share_normed(num m, num width, const float *x, const float *added, c
     return as_laid(normed, width, room);
 }
 
-/* gated = swiglu(a gate_up), the panels of gates standing before those of ups. */
-static void share_gated(num m, num hidden, num k, Rows a, const float *gate_up, float *gated, num gated_row) {
+/* gated = swiglu(a gate_up), the panels of gates standing before those of ups; laid out in `room`, if it has to be. */
+static Rows share_gated(num m, num hidden, num k, Rows a, const float *gate_up, float *gated, num gated_row,
+                        float *room) {
     enum { SOME = 48 }; /* columns: full panels, whatever their width */
     const Shares shares = shares_of(m, hidden, k, has_unit ? 32 : SOME);
     const float *up_panels = gate_up + panels_size(hidden, k);
@@ -1332,30 +1351,34 @@ static void share_gated(num m, num hidden, num k, Rows a, const float *gate_up, 
         product_columns(rows, j, columns, k, rows_at(a, i, k), gate_up, gate, SOME);
         product_columns(rows, j, columns, k, rows_at(a, i, k), up_panels, up, SOME);
         for (num r = 0; r < rows; r++)
-            swiglu_some(columns, gate + r * SOME, up + r * SOME, gated + (i + r) * gated_row + j);
+            swiglu_some(columns, gate + r * SOME, up + r * SOME, has_unit ? gate + r * SOME : gated + (i + r) * gated_row + j);
+        lay_left_part(rows, j, columns, hidden, gate, SOME, left_at(room, i, hidden));
     }
+    return as_laid(gated, gated_row, room);
 }
 
-/* x (N, D) through the layers, whose weights, panels and memories are given, and the last norm: out (N, D). `work` has
-   room for N (3 D + W + H K + 1) numbers. */
-void layers_step(num n_layers, num n_rows, num width, num hidden, float eps, const float *const *weights,
-                 const float *panels, const Memory *const *memories, const float *last_norm, const float *x, float *work,
-                 float *out) {
+/* Tokens (N), as vectors of `table`, through the layers, whose weights, panels and memories are given, the last norm, and
+   the head, whose panels are given: logits (N, V). `work` has room for N (4 D + W + H K) numbers. */
+void layers_step(num n_layers, num n_rows, num width, num hidden, num vocabulary, float eps, const float *const *weights,
+                 const float *panels, const Memory *const *memories, const float *last_norm, const float *head,
+                 const float *table, const num *tokens, float *work, float *logits) {
     enum { MOST_ROWS = 256 }; /* at a time, so that they stay in the cache */
     const Memory *of_first = memories[0];
     const num mixed_width = of_first->heads * of_first->width;
     const num projected = mixed_width + 2 * of_first->kv_heads * of_first->width;
     const Places at = places_of(width, mixed_width, projected, hidden);
     const num size = n_rows < MOST_ROWS ? n_rows : MOST_ROWS, gated_row = apart(hidden);
-    float *total = work, *later = total + n_rows * width, *added = later + n_rows * width;
-    float *qkv = added + n_rows * width, *mixed = qkv + n_rows * projected, *inverse = mixed + n_rows * mixed_width;
+    float *x = work, *total = x + n_rows * width, *later = total + n_rows * width, *added = later + n_rows * width;
+    float *qkv = added + n_rows * width, *mixed = qkv + n_rows * projected;
     const num normed_size = padded(size * width), gated_size = padded(size * gated_row);
-    float *normed = scratch(SHARED, normed_size + gated_size +
-                                        left_size(size + STRIP, larger_of(larger_of(width, hidden), mixed_width)));
-    float *gated = normed + normed_size, *room = gated + gated_size;
+    const num room_size = left_size(size + STRIP, larger_of(width, mixed_width));
+    float *normed = scratch(SHARED, normed_size + gated_size + room_size + left_size(size + STRIP, hidden));
+    float *gated = normed + normed_size, *room = gated + gated_size, *gated_room = room + room_size;
 #pragma omp parallel num_threads(threads_at_most())
     {
         begin_products();
+#pragma omp for schedule(static)
+        for (num n = 0; n < n_rows; n++) memcpy(x + n * width, table + tokens[n] * width, (size_t)width * sizeof(float));
         for (num layer = 0; layer < n_layers; layer++) {
             const float *const *of = weights + layer * NUM_WEIGHTS, *own = panels + layer * at.end;
             const float *before = layer ? later : x, *sum = layer ? total : x;
@@ -1372,14 +1395,17 @@ void layers_step(num n_layers, num n_rows, num width, num hidden, float eps, con
                 Rows rows = share_left(m, mixed_width, mixed + first * mixed_width, mixed_width, room);
                 share_product(m, width, mixed_width, rows, own + at.out, (Base){sum + from, width}, later + from, width);
                 rows = share_normed(m, width, later + from, NULL, of[MLP_NORM], eps, NULL, normed, room);
-                share_gated(m, hidden, width, rows, own + at.gate_up, gated, gated_row);
-                rows = share_left(m, hidden, gated, gated_row, room);
+                rows = share_gated(m, hidden, width, rows, own + at.gate_up, gated, gated_row, gated_room);
                 share_product(m, width, hidden, rows, own + at.down, NOTHING, added + from, width);
             }
         }
+        for (num first = 0; first < n_rows; first += size) {
+            const num m = rows_from(first, size, n_rows), from = first * width;
+            const Rows rows = share_normed(m, width, later + from, added + from, last_norm, eps, total + from, normed, room);
+            share_product(m, vocabulary, width, rows, head, NOTHING, logits + first * vocabulary, vocabulary);
+        }
         end_products();
     }
-    add_norm_forward(n_rows, width, later, added, last_norm, eps, total, out, inverse);
 }
 
 /* How many numbers the panels of a matrix (out_width, width) have. */

@@ -296,6 +296,16 @@ static Rows lay_left(num m, num k, const float *a, num a_row, float *room) {
     return (Rows){a, a_row};
 }
 
+/* The same of some columns, from `first` on: those that the unit multiplies at once. Where there is none, nothing. */
+static void lay_left_part(num m, num first, num columns, num k, const float *a, num a_row, float *room) {
+#ifdef HAS_TILES
+    if (has_unit)
+        for (num i = 0; i < m; i += SIDE)
+            lay_side(m - i < SIDE ? m - i : SIDE, columns, a + i * a_row, a_row, side_at(room, i, k) + first / DEEP * STEP);
+#endif
+    (void)m, (void)first, (void)columns, (void)k, (void)a, (void)a_row, (void)room;
+}
+
 /* Room for, and what was laid out of, the rows from this one on: a multiple of 32. */
 static float *left_at(float *room, num first, num k) { return room + left_size(first, k); }
 
