@@ -21,8 +21,8 @@ from gsm_lab.model import kernels
 from gsm_lab.model.texts import Texts
 from gsm_lab.model.transformer import Transformer, run_layers
 
-_REFILL_AT = 8
-"""Rows are refilled when one in so many is free: reading a few prompts together is quicker than each alone."""
+_REFILL_AT = 16
+"""Rows are refilled when one in so many is free."""
 
 _READ_AT_ONCE = 1024
 """So many tokens of prompts are read together, if there are as many: reading a few alone takes nearly as long."""

@@ -437,14 +437,11 @@ class LayerMemory:
         """Leave what rows wrote to to others; nothing may be remembered any more."""
         _spare[:] = [array for memory in memories for array in memory._own]
 
-    def aimed(self, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor) -> ctypes.Structure:
-        """What C is told, with these rows; the tensors have to stay."""
+    def aim(self, num_groups: int, groups: int, slots: int, own_lengths: int) -> int:
+        """Say which rows are in work, by the addresses of what tells it; the address of what C is told."""
         struct = self._struct
-        struct.num_groups = len(groups)
-        struct.groups, struct.slots, struct.own_lengths = (
-            tensor.data_ptr() for tensor in (groups, slots_R, own_lengths_R)
-        )
-        return struct
+        struct.num_groups, struct.groups, struct.slots, struct.own_lengths = num_groups, groups, slots, own_lengths
+        return ctypes.addressof(struct)
 
 
 def _taken(size: int) -> Tensor:
@@ -562,7 +559,8 @@ class Stack:
             own_lengths_R: how many there are, this one not counted.
         """
         rows, width = len(tokens_R), self._embedding_VD.shape[1]
-        aimed = [ctypes.addressof(one.aimed(groups, slots_R, own_lengths_R)) for one in self._memories]
+        told = (groups.data_ptr(), slots_R.data_ptr(), own_lengths_R.data_ptr())
+        aimed = [memory.aim(len(groups), *told) for memory in self._memories]
         memories = (ctypes.c_void_p * len(aimed))(*aimed)
         logits_RV, work = self._panels.new_empty(rows, self._vocabulary), self._panels.new_empty(rows * self._room)
         sizes = (len(aimed), rows, width, self._hidden, self._vocabulary)
