@@ -719,8 +719,7 @@ void attention_backward(const Texts *texts, const float *qkv, const float *out, 
 
 /* ---- attention of one new token a row ------------------------------------------------------------------------- */
 
-/* What is remembered of prompts and rows, of one layer. Keys of prompts lie across: for every k the places side by side.
- */
+/* What is remembered of prompts and rows, of one layer. Prompts' keys lie across: for every k the places side by side. */
 typedef struct {
     num heads, kv_heads, width, num_groups;
     const num *groups;         /* (groups, 3): prompt, first row, rows: rows of one prompt stand together */
@@ -1260,11 +1259,11 @@ static Shares shares_of(num m, num n, num k, num wide) {
     return (Shares){num_strips(m), (n + wide - 1) / wide, wide, panels_size(n, k) <= NEAR};
 }
 
-static num row_of(Shares shares, num tile) {
+static num first_row(Shares shares, num tile) {
     return (shares.is_near ? tile / shares.across : tile % shares.strips) * STRIP;
 }
 
-static num column_of(Shares shares, num tile) {
+static num first_column(Shares shares, num tile) {
     return (shares.is_near ? tile % shares.across : tile / shares.strips) * shares.wide;
 }
 
@@ -1273,11 +1272,12 @@ static void share_product(num m, num n, num k, Rows a, const float *panels, Base
     const Shares shares = shares_of(m, n, k, columns_from(0, n));
 #pragma omp for schedule(static)
     for (num tile = 0; tile < shares.strips * shares.across; tile++) {
-        const num i = row_of(shares, tile), j = column_of(shares, tile);
+        const num i = first_row(shares, tile), j = first_column(shares, tile);
         const Base own = base.begin ? (Base){base.begin + i * base.row + j, base.row} : NOTHING;
-        const Soon soon = shares.is_near ? (Soon){panels, 0} : part_of_next(panel_at(panels, j, k), shares.wide, k, i / STRIP, shares.strips);
-        product_panel(rows_from(i, STRIP, m), columns_from(j, n), k, rows_at(a, i, k), panel_at(panels, j, k), own,
-                      c + i * c_row + j, c_row, 0, soon);
+        const float *panel = panel_at(panels, j, k);
+        const Soon soon = shares.is_near ? NONE_SOON : part_of_next(panel, shares.wide, k, i / STRIP, shares.strips);
+        product_panel(rows_from(i, STRIP, m), columns_from(j, n), k, rows_at(a, i, k), panel, own, c + i * c_row + j, c_row, 0,
+                      soon);
     }
 }
 
@@ -1346,12 +1346,13 @@ static Rows share_gated(num m, num hidden, num k, Rows a, const float *gate_up, 
 #pragma omp for schedule(static)
     for (num tile = 0; tile < shares.strips * shares.across; tile++) {
         float gate[STRIP * SOME] __attribute__((aligned(64))), up[STRIP * SOME] __attribute__((aligned(64)));
-        const num i = row_of(shares, tile), j = column_of(shares, tile);
+        const num i = first_row(shares, tile), j = first_column(shares, tile);
         const num rows = rows_from(i, STRIP, m), columns = rows_from(j, shares.wide, hidden);
         product_columns(rows, j, columns, k, rows_at(a, i, k), gate_up, gate, SOME);
         product_columns(rows, j, columns, k, rows_at(a, i, k), up_panels, up, SOME);
         for (num r = 0; r < rows; r++)
-            swiglu_some(columns, gate + r * SOME, up + r * SOME, has_unit ? gate + r * SOME : gated + (i + r) * gated_row + j);
+            swiglu_some(columns, gate + r * SOME, up + r * SOME,
+                        has_unit ? gate + r * SOME : gated + (i + r) * gated_row + j);
         lay_left_part(rows, j, columns, hidden, gate, SOME, left_at(room, i, hidden));
     }
     return as_laid(gated, gated_row, room);
