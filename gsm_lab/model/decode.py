@@ -123,7 +123,7 @@ class Writer:
         self._stack = kernels.Stack(self._weights, self._memories, *ends)
         self._free_rooms = list(range(num_rooms))[::-1]
         self._room_of = np.full(len(prompts), -1)
-        self._last_hidden = torch.empty(num_rooms, shape.width)
+        self._first_logits = torch.empty(num_rooms, shape.vocab_size)
 
     def _samples_in_order(self) -> Iterator[tuple[int, int]]:
         """(request, sample): long prompts first, for their completions are the longest, too."""
@@ -153,10 +153,14 @@ class Writer:
         self._read_until(new[-1][1])
         rows = _Rows(*np.array(new).T)
         self._rows = self._rows.joined(rows)
-        return self._stack.head(self._last_hidden[torch.from_numpy(self._room_of[rows.request])])
+        return self._first_logits[torch.from_numpy(self._room_of[rows.request])]
 
     def _read_until(self, request: int) -> None:
-        """Prefill the prompts up to this request's and, if there are any to read, some that come next in the order."""
+        """Prefill the prompts up to this request's and, if there are any to read, some that come next in the order.
+
+        There is a room for it: prompts are read in the order in which they are begun, so what holds one stands before it
+        and is not finished. Of such there are no more than rows in work, and the one that was begun last.
+        """
         to_read: list[int] = []
         tokens = 0
         while self._num_read < len(self._order) and self._free_rooms:
@@ -171,7 +175,7 @@ class Writer:
             self._read(to_read)
 
     def _read(self, requests: Sequence[int]) -> None:
-        """Prefill: keep the keys and values of these prompts, and the last hidden state of each."""
+        """Prefill: keep the keys and values of these prompts, and the logits of what follows each."""
         lengths = torch.tensor([len(self._prompts[request]) for request in requests])
         texts = Texts.of_lengths(lengths)
         rooms_P = self._room_of[requests]
@@ -197,7 +201,7 @@ class Writer:
             shape.norm_eps,
             [attend_with(memory) for memory in self._memories],
         )
-        self._last_hidden[torch.from_numpy(rooms_P)] = hidden_ND[texts.trees[1:] - 1]
+        self._first_logits[torch.from_numpy(rooms_P)] = self._stack.head(hidden_ND[texts.trees[1:] - 1])
 
     def _step(self, tokens_R: Tensor) -> Tensor:
         """Read the token that each row wrote last: logits (R, V)."""

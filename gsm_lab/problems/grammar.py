@@ -5,7 +5,7 @@ It is no part of what is compiled, for a compiled class computes its cached prop
 
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -141,9 +141,10 @@ class Reader:
     pattern: re.Pattern[str]
 
 
-def at_the_end(slot: str) -> str:
-    """What fills the last slot of a pattern that ends with it: it gives nothing back, which would help no match."""
-    return slot.removesuffix("})") + "}+)" if slot.endswith("})") else slot
+def slot_at(number: int, parts: Sequence[str], slot: str) -> str:
+    """What fills a slot, part so-and-so of a pattern: at the end it gives nothing back, which would help no match."""
+    is_last = number == len(parts) - 2 and not parts[-1]
+    return slot.removesuffix("})") + "}+)" if is_last and slot.endswith("})") else slot
 
 
 @lru_cache(maxsize=64)
@@ -170,9 +171,7 @@ def _readers(grammar: TraceGrammar) -> tuple[Reader, ...]:
                 result += "(?P=v)" if seen_variable else r"(?P<v>[A-Za-z]\w{0,30})"
                 seen_variable = True
             else:
-                is_last = number == len(parts) - 2 and not parts[-1]
-                fitting = slots.get(part, re.escape(part))
-                result += at_the_end(fitting) if is_last else fitting
+                result += slot_at(number, parts, slots.get(part, re.escape(part)))
         return Reader(kind, parts[0], parts[-1], re.compile(result, re.ASCII))
 
     return tuple(map(compiled, ("answer", "retract", "plan", "unknown", "given", "solve", "check", "step")))

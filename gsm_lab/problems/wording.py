@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from gsm_lab.problems.grammar import TraceGrammar, at_the_end
+from gsm_lab.problems.grammar import TraceGrammar, slot_at
 from gsm_lab.problems.statements import Binary, Expression
 from gsm_lab.problems.trace import MOST_DIGITS, read_whole
 
@@ -206,8 +206,7 @@ def _loose(kind: str, pattern: str) -> re.Pattern[str]:
             again = result.count("(?P<v")  # a reference would not tell capital letters apart
             result += rf"(?P<v{again or ''}>[^\W\d]\w{{0,60}})"
         elif part in slots:
-            is_last = number == len(parts) - 2 and not parts[-1]
-            result += at_the_end(slots[part]) if is_last else slots[part]
+            result += slot_at(number, parts, slots[part])
         elif part.isspace():
             if not result.endswith(r"\s*"):
                 result += r"\s*" if result.endswith("?") else r"\s+"

@@ -137,7 +137,7 @@ def test_a_whole_number_serves_as_the_norms_epsilon():
 def test_second_derivatives_are_refused(function):
     """Autograd does not see into C: parts of them would be missing in silence."""
     x = torch.randn(2, 20, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    with pytest.raises(NotImplementedError, match="no second derivatives"):
+    with pytest.raises(NotImplementedError, match="no second derivatives"):  # the refusal is what is wanted
         torch.autograd.grad(function(x).square().sum(), x, create_graph=True)
     assert torch.autograd.grad(function(x).square().sum(), x)[0].isfinite().all()  # near miss
 
