@@ -158,7 +158,7 @@ class Writer:
     def _read_until(self, request: int) -> None:
         """Prefill the prompts up to this request's and, if there are any to read, some that come next in the order.
 
-        There is a room for it: prompts are read in the order in which they are begun, so what holds one stands before it
+        There is a room for it: prompts are read in the order in which they are begun, so what has one stands before it
         and is not finished. Of such there are no more than rows in work, and the one that was begun last.
         """
         to_read: list[int] = []
