@@ -58,7 +58,7 @@ def whole(number: Number) -> Number:
 def multiplied_out(expression: Expression) -> Polynomial | None:
     """The expression as a sum of products of symbols; None if it is too large or divides by more than a number."""
     if not isinstance(expression, Binary):
-        return {(1, (f"n{expression}" if isinstance(expression, str) else f"#{expression}",)): 1}
+        return {(1, (_symbol(expression),)): 1}
     if expression.sign == "/":
         left, divisor = multiplied_out(expression.left), expression.right
         if left is None or isinstance(divisor, str | Binary) or not divisor:
@@ -66,9 +66,17 @@ def multiplied_out(expression: Expression) -> Polynomial | None:
         mark = f"/{divisor}"
         return {(sign, tuple(sorted((*term, mark)))): count for (sign, term), count in left.items()}
     if expression.sign == "*":
-        return _product_of([multiplied_out(factor) for factor in factors_in(expression)])
+        factors = factors_in(expression)
+        symbols = [_symbol(factor) for factor in factors if not isinstance(factor, Binary)]
+        if len(symbols) == len(factors):
+            return {(1, tuple(sorted(symbols))): 1}
+        return _product_of([multiplied_out(factor) for factor in factors])
     result: Polynomial = {}
     for factor, part in terms_in(expression):
+        if not isinstance(part, Binary):
+            alone = (factor, (_symbol(part),))
+            result[alone] = result.get(alone, 0) + 1
+            continue
         terms = multiplied_out(part)
         if terms is None:
             return None
@@ -76,6 +84,11 @@ def multiplied_out(expression: Expression) -> Polynomial | None:
             signed = (factor * sign, term)
             result[signed] = result.get(signed, 0) + count
     return None if len(result) > MOST_TERMS else result
+
+
+def _symbol(operand: str | Number) -> str:
+    """A name or a number as it stands in a term."""
+    return f"n{operand}" if isinstance(operand, str) else f"#{operand}"
 
 
 def _product_of(factors: Sequence[Polynomial | None]) -> Polynomial | None:

@@ -14,7 +14,7 @@ from gsm_lab.problems.algebra import (
 )
 from gsm_lab.problems.definitions import is_same
 from gsm_lab.problems.graph import Linear
-from gsm_lab.problems.marks import AT_ONCE, ORDER, OTHER_LINKS, Marks
+from gsm_lab.problems.marks import AT_ONCE, ORDER, OTHER_LINKS, Marks, resolved_name
 from gsm_lab.problems.phrase import fill
 from gsm_lab.problems.solution import chain_text, form_chain_text
 from gsm_lab.problems.statements import Binary, Expression, Step
@@ -34,36 +34,37 @@ def is_valued(step: Step, name: str, is_defined: bool, marks: Marks) -> bool:
     return is_chain(step, step.chain[0], exercise.value_of[name], marks)
 
 
-def is_as_written(step: Step, text: str, marks: Marks) -> bool:
-    """Whether a step is, word for word, what the grammar writes for a quantity that is computed for the first time.
+def computed_as_written(step: Step, text: str, marks: Marks) -> str | None:
+    """The quantity that a step computes for the first time, if the step is what the grammar writes for it.
 
-    Such a step is right. This says of right steps in a small part of the time what all the other rules together say,
-    and of no other step anything.
+    Only its name may be another for the same. Such a step is right: this says of right steps in a small part of the
+    time what all the other rules together say, and of no other step anything.
     """
     exercise = marks.exercise
     problem, letters = exercise.problem, marks.letters
-    place = exercise.quantity_of.get(step.name, -1)
-    if place < 0 or step.name in marks.defined:
-        return False
+    name = step.name if step.name in exercise.quantity_of else resolved_name(step.name, marks.names)
+    if name is None or name in marks.defined:
+        return None
+    place = exercise.quantity_of[name]
     node = problem.graph.nodes[place]
     for parent in node.parents:
         if not letters[parent]:
-            return False
+            return None
     is_open = False
     if problem.given is not None:
         forms = problem.forms
         for at in (place, *node.parents):
             form = forms[at]
             if form is None:
-                return False
+                return None
             is_open = is_open or form.a != 0
     if not is_open:
         chain = chain_text(node, letters, problem.values, problem.modulus)
     elif marks.unknowns and place != problem.query:
         chain = form_chain_text(node, letters, problem.forms, next(iter(marks.unknowns)))
     else:
-        return False
-    return text == fill(exercise.grammar.step_words, (step.name, chain, step.variable))
+        return None
+    return name if text == fill(exercise.grammar.step_words, (step.name, chain, step.variable)) else None
 
 
 def is_chain(step: Step, definition: Expression, value: Number, marks: Marks) -> bool:

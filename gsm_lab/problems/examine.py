@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from gsm_lab.problems.algebra import Number, means_the_same, number_from
-from gsm_lab.problems.chains import is_as_written, is_chain, is_valued
+from gsm_lab.problems.chains import computed_as_written, is_chain, is_valued
 from gsm_lab.problems.definitions import MOST_EXPANDED, MOST_WORK, in_quantities, inlined_in, is_definition
 from gsm_lab.problems.equations import mark_given, mark_solve, mark_unknown
 from gsm_lab.problems.exercise import Exercise
@@ -214,11 +214,14 @@ def _mark_statement(piece: Piece, marks: Marks) -> None:
     statement = piece.statement
     match statement:
         case Step():
-            if not is_as_written(statement, piece.text, marks):
+            name = computed_as_written(statement, piece.text, marks) if piece.text else None
+            if name is None:
                 _mark_step(statement, marks)
                 return
-            _note_right(statement.name, marks)
-            bind(statement.variable, Meaning(statement.name, statement.name), marks)
+            if name != statement.name:
+                marks.deviate(OTHER_NAMES)
+            _note_right(name, marks)
+            bind(statement.variable, Meaning(name, name), marks)
         case Plan():
             _mark_plan(statement, marks)
         case Unknown():

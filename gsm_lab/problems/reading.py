@@ -11,13 +11,22 @@ from fractions import Fraction
 from functools import lru_cache, partial
 
 from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, TraceGrammar, statement_ends
-from gsm_lab.problems.statements import Answer, Malformed, Prose, Statement, Step
-from gsm_lab.problems.trace import MOST_CHARACTERS, read_statement, read_whole, statement_from
+from gsm_lab.problems.phrase import fill
+from gsm_lab.problems.statements import Answer, Expression, Malformed, Prose, Statement, Step
+from gsm_lab.problems.trace import (
+    MOST_CHARACTERS,
+    read_expression,
+    read_statement,
+    read_whole,
+    statement_from,
+    write_chain,
+)
 from gsm_lab.problems.wording import (
     ANSWER_WORDS,
     ANSWERED,
     IMPLIED,
     LEAD_IN,
+    MARKS_BETWEEN,
     NUMBERING,
     OTHER_ENGLISH,
     PRODUCTS,
@@ -51,7 +60,7 @@ class Piece:
         start: its first character.
         end: the character behind its last.
         is_continued: whether a calculation within the same step stands before it.
-        text: its words with single spaces, if nothing had to be overlooked.
+        text: a step in the words of the grammar, but with its own name.
     """
 
     def __init__(
@@ -112,9 +121,9 @@ def _read_piece(text: str, start: int, end: int, how: How) -> list[Piece]:
         return []
     raw = text[start:end]
     piece = " ".join(raw.split())
-    statement, deviations = _statement(piece, how)
+    statement, deviations, words = _statement(piece, how)
     if not isinstance(statement, Malformed):
-        return [Piece(start, end, statement, deviations, text="" if deviations else piece)]
+        return [Piece(start, end, statement, deviations, text=words)]
     if piece in "-*\u2022":
         return []
     if NUMBERING.fullmatch(piece):
@@ -153,31 +162,41 @@ def _checked(pieces: list[Piece]) -> list[Piece]:
     return result
 
 
-def _statement(piece: str, how: How) -> tuple[Statement, tuple[str, ...]]:
-    """One statement and what had to be overlooked; the solutions of one problem have many in common."""
+def _statement(piece: str, how: How) -> tuple[Statement, tuple[str, ...], str]:
+    """One statement, what had to be overlooked, and, of a step, how the grammar would have it.
+
+    The solutions of one problem have many statements in common.
+    """
     return _remembered(piece, how) if len(piece) <= MOST_REMEMBERED else _understood(piece, how)
 
 
 @lru_cache(maxsize=1 << 14)
-def _remembered(piece: str, how: How) -> tuple[Statement, tuple[str, ...]]:
+def _remembered(piece: str, how: How) -> tuple[Statement, tuple[str, ...], str]:
     return _understood(piece, how)
 
 
-def _understood(piece: str, how: How) -> tuple[Statement, tuple[str, ...]]:
+def _understood(piece: str, how: How) -> tuple[Statement, tuple[str, ...], str]:
     notes: dict[str, None] = {}
     seems_odd = is_odd(piece)
     if not seems_odd:
         statement = read_statement(piece, how.grammar)
         if not _needs_help(statement, piece, how):
-            return statement, ()
+            return statement, (), piece
     plain = without_layout(piece, how.grammar.statement_end, notes)
     if plain and (seems_odd or plain != piece):
         statement = read_statement(plain, how.grammar)
         if not _needs_help(statement, plain, how):
-            return statement, tuple(notes)
+            return statement, tuple(notes), plain
     if len(plain) <= 5000 and (meant := _meant(plain, how, notes)) is not None:
-        return meant, tuple(notes)
-    return Malformed(piece), ()
+        return meant, tuple(notes), _in_words(meant, how.grammar)
+    return Malformed(piece), (), ""
+
+
+def _in_words(statement: Statement, grammar: TraceGrammar) -> str:
+    """How the grammar has a step about this name."""
+    if not isinstance(statement, Step):
+        return ""
+    return fill(grammar.step_words, (statement.name, write_chain(statement.chain), statement.variable))
 
 
 def _with_clauses(piece: str, how: How) -> list[tuple[Statement, tuple[str, ...]]]:
@@ -188,7 +207,7 @@ def _with_clauses(piece: str, how: How) -> list[tuple[Statement, tuple[str, ...]
     head, *middle, last = piece.split(";")
     if not middle or len(middle) > 64:
         return []
-    step, notes = _statement(f"{head};{last}", how)
+    step, notes, _ = _statement(f"{head};{last}", how)
     if not isinstance(step, Step):
         return []
     found: list[tuple[Statement, tuple[str, ...]]] = []
@@ -196,7 +215,7 @@ def _with_clauses(piece: str, how: How) -> list[tuple[Statement, tuple[str, ...]
         assignment = _ASSIGNMENT.fullmatch(clause.strip())
         slots = {"n": assignment[1], "chain": assignment[2]} if assignment else {}
         own: dict[str, None] = {}
-        statement = statement_from("step", slots, partial(operand, how, own)) if assignment else None
+        statement = statement_from("step", slots, partial(_expression, how, own)) if assignment else None
         if statement is None:
             return []
         found.append((statement, tuple(own)))
@@ -229,8 +248,12 @@ def _meant(text: str, how: How, notes: dict[str, None]) -> Statement | None:
             return Answer(value)
     lead = LEAD_IN.match(text)
     short = text[lead.end() :] if lead else text
-    for kind, pattern in (*how.patterns, *OTHER_ENGLISH):
-        for one in dict.fromkeys((text, short)):
+    last = text.rpartition("=")[2].rstrip(MARKS_BETWEEN)
+    is_last_read = "=" not in text or _link(how, {}, last) is not None
+    for kind, pattern, is_chain_last in (*how.patterns, *OTHER_ENGLISH):
+        if is_chain_last and not is_last_read:
+            continue
+        for one in (text, short) if lead else (text,):
             found = pattern.fullmatch(one)
             if found is None:
                 continue
@@ -254,18 +277,24 @@ def _from_slots(kind: str, found: re.Match[str], text: str, how: How, notes: dic
         if number is None:
             return None
         slots["value"] = str(number)
-    for name in ("chain", "equation", "expression"):
-        expression = slots.get(name)
-        if expression and "(" in expression and (changed := IMPLIED.sub(" * ", expression)) != expression:
-            notes[PRODUCTS] = None
-            slots[name] = changed
-    for name in ("chain", "equation"):
-        if (links := slots.get(name)) and how.units:
-            slots[name] = "=".join(without_unit(part, how, notes) for part in links.split("="))
-    statement = statement_from(kind, slots, partial(operand, how, notes))
+    read = _expression if kind == "plan" else _link
+    statement = statement_from(kind, slots, partial(read, how, notes))
     if not notes:
         notes[WORDING] = None
     return statement
+
+
+def _link(how: How, notes: dict[str, None], text: str) -> Expression | None:
+    """A link of a chain, maybe a number with a unit word."""
+    return _expression(how, notes, without_unit(text, how, notes) if how.units else text)
+
+
+def _expression(how: How, notes: dict[str, None], text: str) -> Expression | None:
+    """An expression as people write it: products without a sign, and numbers of all kinds."""
+    if "(" in text and (changed := IMPLIED.sub(" * ", text)) != text:
+        notes[PRODUCTS] = None
+        text = changed
+    return read_expression(text, partial(operand, how, notes))
 
 
 def _read_tagged(text: str, tags: list[tuple[str, int, int]], how: How, form: str) -> list[Piece] | None:

@@ -60,15 +60,15 @@ def _write_statement(statement: Statement, grammar: TraceGrammar) -> str:
         case Plan(name, expression):
             return grammar.plan.format(n=name, expression=write_expression(expression))
         case Step(name, variable, chain):
-            return grammar.step.format(n=name, v=variable, chain=_write_chain(chain))
+            return grammar.step.format(n=name, v=variable, chain=write_chain(chain))
         case Unknown(name, variable):
             return grammar.unknown.format(n=name, v=variable)
         case Given(name, value, chain):
-            return grammar.given.format(n=name, value=value, equation=_write_chain(chain))
+            return grammar.given.format(n=name, value=value, equation=write_chain(chain))
         case Solve(chain):
-            return grammar.solve.format(equation=_write_chain(chain))
+            return grammar.solve.format(equation=write_chain(chain))
         case Check(chain):
-            return grammar.check.format(equation=_write_chain(chain))
+            return grammar.check.format(equation=write_chain(chain))
         case Retract():
             return grammar.retract
         case Answer(value):
@@ -77,7 +77,8 @@ def _write_statement(statement: Statement, grammar: TraceGrammar) -> str:
             return text
 
 
-def _write_chain(chain: Iterable[Expression]) -> str:
+def write_chain(chain: Iterable[Expression]) -> str:
+    """The links of a chain of equalities, as the grammar writes them."""
     return " = ".join(map(write_expression, chain))
 
 
@@ -145,8 +146,11 @@ def read_operand(token: str) -> Expression | None:
 
 def read_expression(text: str, operand: Operand = read_operand) -> Expression | None:
     """The tree of `2 * ( k + B )`, or None if the text is not an expression; `operand` reads what is between signs."""
-    tokens = [token for piece in _SIGNS.split(text) if (token := piece.strip())]
-    if not tokens or sum(token not in "()+-*/" for token in tokens) > MOST_OPERANDS:
+    pieces = _SIGNS.split(text)
+    tokens = [token for piece in pieces if (token := piece.strip())]
+    if len(pieces) == 1:
+        return operand(tokens[0]) if tokens else None
+    if len(tokens) > MOST_OPERANDS and sum(token not in "()+-*/" for token in tokens) > MOST_OPERANDS:
         return None
     value, end = _read_sum(tokens, 0, 0, operand)
     return value if end == len(tokens) else None
@@ -180,22 +184,28 @@ def _read_factor(tokens: list[str], at: int, depth: int, operand: Operand) -> tu
     return (None, at) if token in ")+-*/" else (operand(token), at + 1)
 
 
-def statement_from(kind: str, slots: Mapping[str, str | None], operand: Operand = read_operand) -> Statement | None:
-    """The statement of that kind with these texts in its slots, or None if an expression or a number in it is none."""
+def statement_from(
+    kind: str, slots: Mapping[str, str | None], read: Callable[[str], Expression | None] = read_expression
+) -> Statement | None:
+    """The statement of that kind with these texts in its slots, or None if an expression or a number in it is none.
+
+    `read` gives the tree of an expression. A chain is read from its end, which is where most of the wrong ones break.
+    """
     name = (slots.get("n") or "").strip()
     variable = slots.get("v") or name
-    parts = (slots.get("chain") or slots.get("equation") or "").split("=")
     links: list[Expression] = []
-    for text in parts:
-        link = read_expression(text, operand)
+    parts = (slots.get("chain") or slots.get("equation") or "").split("=")
+    for text in reversed(parts):
+        link = read(text)
         if link is None:
             break
         links.append(link)
-    chain, is_read = tuple(links), len(links) == len(parts)
+    is_read = len(links) == len(parts)
+    chain = tuple(reversed(links))
     if kind == "step":
         return Step(name, variable, chain) if is_read else None
     if kind == "plan":
-        expression = read_expression(slots["expression"] or "", operand)
+        expression = read(slots["expression"] or "")
         return None if expression is None else Plan(name, expression)
     if kind == "unknown":
         return Unknown(name, variable)
@@ -218,8 +228,10 @@ def read_whole(token: str) -> int | None:
 
 def names_in(expression: Expression) -> list[str]:
     """The names in an expression, from left to right."""
+    if not isinstance(expression, Binary):
+        return [expression] if isinstance(expression, str) else []
     found: list[str] = []
-    waiting = [expression]
+    waiting: list[Expression] = [expression]
     while waiting:
         part = waiting.pop()
         if isinstance(part, Binary):

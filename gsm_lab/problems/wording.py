@@ -19,7 +19,7 @@ _SIGN_TABLE = {ord(sign): "*" for sign in _TIMES} | {ord(sign): "/" for sign in 
 _SIGN_TABLE |= {ord(sign): "-" for sign in _MINUS} | {0xFF1D: "=", 0xFF0B: "+", 0xFF08: "(", 0xFF09: ")"}
 _SIGN_TABLE |= {0xFF10 + digit: str(digit) for digit in range(10)}
 _LATEX = {r"\times": "*", r"\cdot": "*", r"\div": "/", r"\(": "", r"\)": "", r"\[": "", r"\]": ""}
-_MARKS_BETWEEN = ";,:\uff1b\uff0c\uff1a"
+MARKS_BETWEEN = ";,:\uff1b\uff0c\uff1a"
 _MARKS = re.compile(r"\*\*|__|[`$]")
 _BULLET = re.compile(r"(?:[-*\u2022]+ |[0-9]{1,3}[.)] |#{1,6} (?![0-9]))+")
 NUMBERING = re.compile(r"#{0,6} ?(?:step |part )?([0-9]{1,3})[.):]?", re.I)
@@ -34,26 +34,29 @@ ANSWERED = re.compile(
     re.I,
 )
 OTHER_ENGLISH = tuple(
-    (kind, re.compile(pattern, re.I))
-    for kind, pattern in (
+    (kind, re.compile(pattern, re.I), is_chain_last)
+    for kind, pattern, is_chain_last in (
         (
             "unknown",
             r"(?:define|let) (?P<n>[^=<>:;?]{1,200}?) (?:as|be) (?P<v>[^\W\d]\w{0,60})[;,] "
             r"[^\d=]{0,100}\b(?:know|find)[^\d=]{0,100}",
+            False,
         ),
         (
             "given",
             r"(?:we )?know (?:that )?(?P<n>[^=<>:;?]{1,200}?) (?:=|is|equals) (?P<value>[0-9][0-9,.]{0,20}?)[,;] so "
             r"(?:we have )?(?P<equation>[^<>:;?]{1,1000}?)(?: and we .{0,200})?",
+            False,
         ),
-        ("solve", r"[a-z][a-z ]{0,60}(?: by [0-9]{1,9})?: (?P<equation>[^<>:;?]{1,1000})"),
+        ("solve", r"[a-z][a-z ]{0,60}(?: by [0-9]{1,9})?: (?P<equation>[^<>:;?]{1,1000})", True),
         (
             "solve",
             r"(?:so|then|thus|therefore|hence|that means|this gives|we get),? (?P<equation>[^<>:;?]{1,1000})",
+            True,
         ),
     )
 )
-"""How others say that something is unknown, is given, or follows."""
+"""How others say that something is unknown, is given, or follows; each as `How.patterns` has them."""
 ANSWER_WORDS = frozenset({"", "answer", "answer is", "the answer", "the answer is", "final answer", "the final answer"})
 _NUMBER = re.compile(r"([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,12})(?:\.([0-9]{1,12}))?")
 _PRODUCT = re.compile(r"([0-9]+)([^\W\d_].*)")
@@ -78,8 +81,12 @@ class How:
 
     grammar: TraceGrammar
     units: frozenset[str]
-    patterns: tuple[tuple[str, re.Pattern[str]], ...]
-    """The grammar's patterns in any case, with any marks between words and names of any length; answers first."""
+    patterns: tuple[tuple[str, re.Pattern[str], bool], ...]
+    """The grammar's patterns in any case, with any marks between words and names of any length; answers first.
+
+    With each, its kind, and whether what stands behind the last "=" of a text is always the last link of its chain,
+    but for a mark.
+    """
 
     @property
     def own_answer(self) -> re.Pattern[str]:
@@ -153,11 +160,14 @@ def operand(how: How, notes: dict[str, None], token: str) -> Expression | None:
     if product is not None and number is not None:
         notes[PRODUCTS] = None
         return Binary("*", number, product[2])
-    return number_with_words(token, how_of(how.grammar, frozenset()), notes)
+    return number_with_words(token, None, notes)
 
 
-def number_with_words(text: str, how: How, notes: dict[str, None]) -> int | Fraction | None:
-    """A number as people write it, maybe with separators, decimals, layout or unit words; None if it is none."""
+def number_with_words(text: str, how: How | None, notes: dict[str, None]) -> int | Fraction | None:
+    """A number as people write it, maybe with separators, decimals, layout or unit words; None if it is none.
+
+    Without `how`, no words may stand behind it.
+    """
     plain = text.strip().strip("*_`$ ").removeprefix("\\(").removesuffix("\\)").removeprefix("=").strip()
     if plain.startswith("\\boxed{") and plain.endswith("}"):
         plain = plain[7:-1].strip()
@@ -166,7 +176,7 @@ def number_with_words(text: str, how: How, notes: dict[str, None]) -> int | Frac
     if found is None or not plain.isprintable():
         return None
     rest = plain[found.end() :].rstrip(".!。 *_`$")
-    if rest and not how.is_unit(rest):
+    if rest and (how is None or not how.is_unit(rest)):
         return None
     digits, decimals = found[1].replace(",", ""), found[2]
     if len(digits) > MOST_DIGITS or (len(digits) > 1 and digits[0] == "0"):
@@ -186,9 +196,13 @@ def number_with_words(text: str, how: How, notes: dict[str, None]) -> int | Frac
 
 
 @lru_cache(maxsize=64)
-def _loose_patterns(grammar: TraceGrammar) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    kinds = ("answer", "retract", "plan", "unknown", "given", "solve", "check", "step")
-    return tuple((kind, _loose(kind, getattr(grammar, kind).removesuffix(grammar.statement_end))) for kind in kinds)
+def _loose_patterns(grammar: TraceGrammar) -> tuple[tuple[str, re.Pattern[str], bool], ...]:
+    found = []
+    for kind in ("answer", "retract", "plan", "unknown", "given", "solve", "check", "step"):
+        pattern = getattr(grammar, kind).removesuffix(grammar.statement_end).strip()
+        is_chain_last = pattern.endswith(("{chain}", "{equation}")) and "=" not in pattern
+        found.append((kind, _loose(kind, pattern), is_chain_last))
+    return tuple(found)
 
 
 def _loose(kind: str, pattern: str) -> re.Pattern[str]:
@@ -214,8 +228,8 @@ def _loose(kind: str, pattern: str) -> re.Pattern[str]:
             result = result.removesuffix(r"\s+") + r"\s*=\s*"
         elif part == "so" and kind == "step":
             result += "(?:so|then|thus|hence|therefore)"
-        elif part in _MARKS_BETWEEN:
-            result += f"[{_MARKS_BETWEEN}]?"
+        elif part in MARKS_BETWEEN:  # and at both ends, where a part is empty
+            result += f"[{MARKS_BETWEEN}]?"
         else:
             result += re.escape(part)
     return re.compile(result, re.IGNORECASE)
