@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gsm_lab.model.cache import NOWHERE, Extent, KeyValueCache, Reading
-from gsm_lab.model.decode import Choose, Written
+from gsm_lab.model.decode import Written
 from gsm_lab.model.transformer import Attend, Rotation, Transformer, attend_rows, rotate, run_layers
 
 _REFILL_AT = 8
@@ -61,6 +61,9 @@ _ROOMS_FOR_ROWS = 1.5
 """Rooms for each that full groups would need: a room stays taken until the last of its samples is done."""
 _PREFILL_TOKENS = 1 << 16
 """Tokens of prompts, with padding, that are read together at most; one prompt may be longer."""
+
+Choose = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Logits (R, V) and uniforms (R,) -> tokens and their log-probabilities, (R,) each."""
 
 
 @dataclass
@@ -87,9 +90,10 @@ class _Rows(NamedTuple):
 
 
 class Writer:
-    """Completes requests with at most `max_rows` rows at a time. Arguments as of `decode.Writer`, and
+    """Completes requests with at most `max_rows` rows at a time. Arguments as of `decode.Writer`, but
 
     Args:
+        choose: in place of a temperature, picks tokens.
         static: whether shapes are fixed and the host looks only now and then; if not given, whether there is a GPU.
     """
 

@@ -3,12 +3,14 @@
 The rows in work are a list without order in time: each has its own prompt, its own number of tokens, and its own slot
 in memory. A row that ends leaves the list, and nothing is copied; when enough slots are free, the next prompts are read
 and their samples join. Rows of one prompt stand together, so that its keys and values are read once for all of them.
+All that happens at every token is one call of the kernels, which come back for several tokens at a time only.
 
-Shapes: R rows in work, N tokens of the prompts that are read together, D width, W projected width, X most new tokens.
+Shapes: R rows that join, N tokens of the prompts that are read together, D width, W projected width, X most new tokens.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,11 +26,11 @@ from gsm_lab.model.transformer import Transformer, run_layers
 _REFILL_AT = 16
 """Rows are refilled when one in so many is free."""
 
+_TOKENS_AT_ONCE = 16
+"""Of every row, at most, before requests that are done are announced, and signals heard."""
+
 _READ_AT_ONCE = 1024
 """So many tokens of prompts are read together, if there are as many: reading a few alone takes nearly as long."""
-
-Choose = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Logits (R, V) and uniforms (R,) -> tokens and their log-probabilities, (R,) each."""
 
 
 @dataclass
@@ -51,28 +53,6 @@ class Written:
         )
 
 
-@dataclass
-class _Rows:
-    """The rows in work, one number each."""
-
-    sample: NDArray[np.int64]
-    request: NDArray[np.int64]
-    slot: NDArray[np.int64]
-    length: NDArray[np.int64]
-    """Tokens written."""
-
-    def kept(self, mask: NDArray[np.bool_]) -> _Rows:
-        return _Rows(self.sample[mask], self.request[mask], self.slot[mask], self.length[mask])
-
-    def joined(self, other: _Rows) -> _Rows:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return _Rows(*(np.concatenate(pair) for pair in pairs))
-
-    @classmethod
-    def none(cls) -> _Rows:
-        return cls(*(np.zeros(0, np.int64) for _ in range(4)))
-
-
 class Writer:
     """Completes requests with at most `max_rows` rows at a time.
 
@@ -81,7 +61,7 @@ class Writer:
         counts: how many samples of each.
         uniforms: (all samples, X) of float64, request by request.
         ends_V: which tokens end a completion.
-        choose: picks tokens.
+        temperature: divides the logits; 0 takes the likeliest token.
         on_request: called with the number of a request when all its samples are written.
     """
 
@@ -92,17 +72,16 @@ class Writer:
         counts: Sequence[int],
         uniforms: NDArray[np.float64],
         ends_V: NDArray[np.bool_],
-        choose: Choose,
+        temperature: float,
         max_rows: int,
         on_request: Callable[[int], None],
     ) -> None:
         self._model, self._weights = model, model.model.weights()
-        self._prompts, self._uniforms, self._ends_V = prompts, uniforms, ends_V
-        self._choose, self._on_request = choose, on_request
+        self._prompts, self._on_request = prompts, on_request
         self._begins = np.concatenate(([0], np.cumsum(counts)))
         self._missing = np.array(counts)
         self.written = Written.empty(len(uniforms), uniforms.shape[1])
-        self._rows = _Rows.none()
+        self._request_of = np.repeat(np.arange(len(prompts)), counts)
         num_rows = min(max_rows, len(uniforms))
         self._free_slots = list(range(num_rows))[::-1]
         self._num_rows = num_rows
@@ -120,7 +99,10 @@ class Writer:
         ]
         trunk = model.model
         ends = (trunk.norm.weight, shape.norm_eps, trunk.embed_tokens.weight, model.head_weight())
-        self._stack = kernels.Stack(self._weights, self._memories, *ends)
+        self._stack = kernels.Stack(self._weights, self._memories, *ends, num_rows)
+        made = self.written
+        arrays = (made.tokens, made.logprobs, made.lengths, made.finished)
+        self._writing = kernels.Writing(uniforms, ends_V, temperature, *arrays, num_rows)
         self._free_rooms = list(range(num_rooms))[::-1]
         self._room_of = np.full(len(prompts), -1)
         self._first_logits = torch.empty(num_rooms, shape.vocab_size)
@@ -133,27 +115,35 @@ class Writer:
 
     def finish(self) -> Written:
         """Write until every sample is finished or at the limit."""
-        tokens_R = torch.empty(0, dtype=torch.int64)
-        while self._waiting or len(self._rows.sample):
-            logits_RV = self._step(tokens_R)
-            free = len(self._free_slots)
-            if self._waiting and (not len(self._rows.sample) or free * _REFILL_AT >= self._num_rows):
-                logits_RV = torch.cat((logits_RV, self._admit()))
-            tokens_R = self._write(logits_RV)
+        while self._waiting or self._writing.num_rows:
+            enough = -(-self._num_rows // _REFILL_AT) - len(self._free_slots) if self._waiting else self._num_rows
+            if self._waiting and (enough <= 0 or not self._writing.num_rows):
+                self._admit()
+            else:
+                self._stack.write(self._writing, _TOKENS_AT_ONCE, enough)
+            self._free_ended()
         kernels.LayerMemory.give_back(self._memories)
         return self.written
 
-    def _admit(self) -> Tensor:
-        """Fill the free slots with samples, reading their prompts where that is not done: logits (R, V)."""
-        new = []
-        while self._free_slots and self._waiting:
-            request, sample = next(self._queue)
-            self._waiting -= 1
-            new.append((sample, request, self._free_slots.pop(), 0))
-        self._read_until(new[-1][1])
-        rows = _Rows(*np.array(new).T)
-        self._rows = self._rows.joined(rows)
-        return self._first_logits[torch.from_numpy(self._room_of[rows.request])]
+    def _admit(self) -> None:
+        """Fill the free slots with samples, reading their prompts where that is not done."""
+        num_new = min(len(self._free_slots), self._waiting)
+        requests, samples = zip(*itertools.islice(self._queue, num_new), strict=True)
+        self._waiting -= num_new
+        self._read_until(requests[-1])
+        rooms_R = self._room_of[list(requests)]
+        slots = [self._free_slots.pop() for _ in samples]
+        self._writing.begin(rooms_R, slots, samples, self._first_logits[torch.from_numpy(rooms_R)])
+
+    def _free_ended(self) -> None:
+        """Take back what rows had that have ended, and announce the requests that are done."""
+        slots, samples = self._writing.take_ended()
+        self._free_slots += slots
+        for request in self._request_of[samples].tolist():
+            self._missing[request] -= 1
+            if self._missing[request] == 0:
+                self._free_rooms.append(int(self._room_of[request]))
+                self._on_request(request)
 
     def _read_until(self, request: int) -> None:
         """Prefill the prompts up to this request's and, if there are any to read, some that come next in the order.
@@ -202,39 +192,3 @@ class Writer:
             [attend_with(memory) for memory in self._memories],
         )
         self._first_logits[torch.from_numpy(rooms_P)] = self._stack.head(hidden_ND[texts.trees[1:] - 1])
-
-    def _step(self, tokens_R: Tensor) -> Tensor:
-        """Read the token that each row wrote last: logits (R, V)."""
-        rows = self._rows
-        if not len(tokens_R):
-            return torch.empty(0, self._model.shape.vocab_size)
-        ends = np.append(np.flatnonzero(rows.request[1:] != rows.request[:-1]) + 1, len(rows.request))
-        first = np.append(0, ends[:-1])
-        groups = torch.from_numpy(np.stack((self._room_of[rows.request[first]], first, ends - first), axis=1))
-        slots, lengths = torch.from_numpy(rows.slot), torch.from_numpy(rows.length - 1)
-        return self._stack.step(tokens_R, groups, slots, lengths)
-
-    def _write(self, logits_RV: Tensor) -> Tensor:
-        """Choose a token for every row, drop the rows that are done: the tokens of the others."""
-        rows, written = self._rows, self.written
-        uniforms_R = torch.from_numpy(self._uniforms[rows.sample, rows.length])
-        chosen, logprobs_R = self._choose(logits_RV, uniforms_R)
-        chosen_R = chosen.numpy()
-        written.tokens[rows.sample, rows.length] = chosen_R
-        written.logprobs[rows.sample, rows.length] = logprobs_R.numpy()
-        rows.length += 1
-        ended_R = self._ends_V[chosen_R]
-        done_R = ended_R | (rows.length == written.tokens.shape[1])
-        if not done_R.any():
-            return chosen
-        done = rows.kept(done_R)
-        written.lengths[done.sample] = done.length
-        written.finished[done.sample] = ended_R[done_R]
-        self._free_slots.extend(done.slot.tolist())
-        self._rows = rows.kept(~done_R)
-        for request in done.request.tolist():
-            self._missing[request] -= 1
-            if self._missing[request] == 0:
-                self._free_rooms.append(int(self._room_of[request]))
-                self._on_request(request)
-        return chosen[torch.from_numpy(~done_R)]

@@ -132,18 +132,18 @@ def _write(
     def finished(number: int) -> None:
         on_done(asked[number].prompt, _samples_of(written, slice(begins[number], begins[number + 1])))
 
-    by_kernels = kernels.suit(model.model.embed_tokens.weight)
-    writer_of = decode.Writer if by_kernels else cuda_decode.Writer
-    writer = writer_of(
+    work = (
         model,
         [request.ids for request in asked],
         [len(request.uniforms) for request in asked],
         torch.cat([request.uniforms for request in asked]).numpy(),
         ends_V.numpy(),
-        partial(_choose_by_kernels if by_kernels else choose, temperature=temperature),
-        max_rows,
-        finished,
     )
+    writer: decode.Writer | cuda_decode.Writer
+    if kernels.suit(model.model.embed_tokens.weight):
+        writer = decode.Writer(*work, temperature, max_rows, finished)
+    else:
+        writer = cuda_decode.Writer(*work, partial(choose, temperature=temperature), max_rows, finished)
     # were `finished` to hold the writer, which holds it, the writer's memory would wait for the garbage collector
     written = writer.written
     writer.finish()
@@ -161,12 +161,6 @@ def _exact_products(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def _choose_by_kernels(logits_RV: Tensor, uniforms_R: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    if temperature == 0:
-        return choose(logits_RV, uniforms_R, temperature)
-    return kernels.choose_tokens(logits_RV, uniforms_R, temperature)
 
 
 def _samples_of(written: Written, rows: slice) -> list[Sample]:

@@ -26,8 +26,8 @@ def requests(counts=(5, 1, 3, 16, 12, 2, 40, 1)):
 def writer_of(writer, model, asked, max_rows=20, on_request=lambda request: None, **settings):
     prompts, counts, uniforms = asked
     ends = np.isin(np.arange(64), ENDS)
-    choose = partial(sampler.choose, temperature=1.0)
-    return writer(model, prompts, counts, uniforms, ends, choose, max_rows, on_request, **settings)
+    choice = 1.0 if writer is decode.Writer else partial(sampler.choose, temperature=1.0)
+    return writer(model, prompts, counts, uniforms, ends, choice, max_rows, on_request, **settings)
 
 
 def written(*arguments, **settings):

@@ -1,16 +1,15 @@
-"""The compiled writer: rows come and go, and each completion is what it would be alone.
-
-The tokens are scripted: a uniform u writes token int(64 u), so that a test decides where completions end.
-"""
+"""The compiled writer: rows come and go, and each completion is what it would be alone."""
 
 import numpy as np
 import pytest
 import torch
 
-from gsm_lab.model import kernels
+from gsm_lab.model import decode, kernels
 from gsm_lab.model.decode import Writer
+from gsm_lab.model.sampler import choose
 
-EOS = 1
+ENDS_V = np.isin(np.arange(64), (1, 9, 20, 40, 41, 63))
+"""About one token in ten."""
 PROMPT_LENGTHS = (3, 16, 1, 17, 32, 15, 33, 16)
 """Around the width of a vector, where the last of several is full, empty or almost so."""
 COUNTS = (4, 1, 7, 2, 5, 9, 1, 3)
@@ -21,25 +20,17 @@ def built():
     assert kernels.available(), "the kernels are not built: run `make setup`"
 
 
-def scripted(logits_RV, uniforms_R):
-    tokens_R = (uniforms_R * 64).long()
-    return tokens_R, torch.log_softmax(logits_RV, dim=1).gather(1, tokens_R[:, None]).squeeze(1)
-
-
 def requests(room):
-    """Prompts, the first and the last of which are alike, and uniforms: about one in ten writes the end token."""
+    """Prompts, the second and the last of which are alike, and uniforms."""
     rng = np.random.default_rng(room)
     prompts = [rng.integers(0, 64, length).tolist() for length in PROMPT_LENGTHS]
     prompts[-1] = prompts[1]
-    uniforms = rng.random((sum(COUNTS), room))
-    uniforms[rng.random(uniforms.shape) < 0.1] = EOS / 64
-    return prompts, uniforms
+    return prompts, rng.random((sum(COUNTS), room))
 
 
-def writer_for(model, room, max_rows, choose=scripted, on_request=lambda request: None):
+def writer_for(model, room, max_rows, temperature=1.0, on_request=lambda request: None):
     prompts, uniforms = requests(room)
-    ends_V = np.arange(64) == EOS
-    return Writer(model, prompts, COUNTS, uniforms, ends_V, choose, max_rows, on_request)
+    return Writer(model, prompts, COUNTS, uniforms, ENDS_V, temperature, max_rows, on_request)
 
 
 def write(*arguments, **settings):
@@ -47,23 +38,25 @@ def write(*arguments, **settings):
         return writer_for(*arguments, **settings).finish()
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.4, 0.0])
 @pytest.mark.parametrize("max_rows", [1, 2, 3, 7, 1000])
 @pytest.mark.parametrize("room", [1, 15, 16, 17, 33])
-def test_every_completion_has_the_logprobs_of_a_forward_pass(make_model, room, max_rows):
+def test_every_completion_is_that_of_forward_passes(make_model, room, max_rows, temperature):
     model = make_model(kv_heads=2)
     prompts, uniforms = requests(room)
-    written = write(model, room, max_rows)
+    written = write(model, room, max_rows, temperature)
     prompt_of_sample = np.repeat(np.arange(len(COUNTS)), COUNTS)
     for sample, request in enumerate(prompt_of_sample):
-        script = (uniforms[sample] * 64).astype(int).tolist()
-        wanted = script[: script.index(EOS) + 1] if EOS in script else script
         length = int(written.lengths[sample])
-        assert written.tokens[sample, :length].tolist() == wanted
-        assert written.finished[sample] == (EOS in script)
+        tokens = written.tokens[sample, :length].tolist()
         with torch.no_grad():
-            logits = model(torch.tensor([[*prompts[request], *wanted]]))[0, len(prompts[request]) - 1 : -1]
-        expected = torch.log_softmax(logits, dim=1)[torch.arange(length), wanted].numpy()
-        assert np.abs(written.logprobs[sample, :length] - expected).max() < 1e-5
+            logits = model(torch.tensor([[*prompts[request], *tokens]]))[0, len(prompts[request]) - 1 : -1]
+        wanted, logprobs = choose(logits, torch.from_numpy(uniforms[sample, :length]), temperature)
+        assert tokens == wanted.tolist()
+        assert np.abs(written.logprobs[sample, :length] - logprobs.numpy()).max() < 1e-5
+        assert not ENDS_V[tokens[:-1]].any()
+        assert written.finished[sample] == ENDS_V[tokens[-1]]
+        assert length == room or written.finished[sample]
 
 
 def test_nothing_is_read_from_memory_before_it_is_written(make_model, monkeypatch):
@@ -95,17 +88,25 @@ def test_every_request_is_announced_once_when_all_its_samples_are_there(make_mod
     assert sorted(announced) == list(range(len(COUNTS)))
 
 
-def test_free_rows_are_refilled_and_never_more_are_in_work_than_allowed(make_model):
+def test_free_rows_are_refilled_and_never_more_are_in_work_than_allowed(make_model, monkeypatch):
     in_work = []
+    write_on = kernels.Stack.write
 
-    def counted(logits_RV, uniforms_R):
-        in_work.append(len(logits_RV))
-        return scripted(logits_RV, uniforms_R)
+    def counted(self, writing, most_tokens, enough):
+        in_work.append(writing.num_rows)
+        write_on(self, writing, most_tokens, enough)
 
-    written = write(make_model(), 33, 4, choose=counted)
+    monkeypatch.setattr(kernels.Stack, "write", counted)
+    at_once = write(make_model(), 33, 4)
+    num_calls = len(in_work)
+    in_work.clear()
+    monkeypatch.setattr(decode, "_TOKENS_AT_ONCE", 1)
+    written = write(make_model(), 33, 4)
     assert max(in_work) == 4
-    assert sum(in_work) == written.lengths.sum()  # no row is computed for nothing
+    assert sum(in_work) == (written.lengths - 1).sum()  # no row is computed for nothing; prompts give the first tokens
     assert len(in_work) < written.lengths.sum() / 3  # near miss: rows that wait for the longest of four
+    assert num_calls < len(in_work) / 2  # many tokens are written in one call
+    assert np.array_equal(at_once.tokens, written.tokens)
 
 
 def test_a_caller_that_raises_leaves_nothing_behind(make_model):

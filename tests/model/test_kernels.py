@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from gsm_lab.errors import TokenError
 from gsm_lab.model import ModelShape, Texts, Transformer, kernels
 from gsm_lab.model.kernels import library
+from gsm_lab.model.sampler import choose
 
 SHAPES = [
     (32, 2, 1, 48), (128, 4, 4, 384), (48, 3, 1, 80), (96, 2, 2, 100), (64, 8, 2, 64), (12, 6, 3, 33), (68, 2, 1, 17),
@@ -155,21 +157,47 @@ def test_what_torch_compiles_is_left_to_it():
     assert compiled(torch.zeros(1)).item() == -1.0
 
 
+def chosen_tokens(logits_RV, uniforms, temperature):
+    """The first tokens of rows and their log-probabilities, (R, 1) each; no token ends a row."""
+    rows, vocabulary = logits_RV.shape
+    tokens, logprobs = np.zeros((rows, 1), np.int64), np.zeros((rows, 1), np.float32)
+    made = (tokens, logprobs, np.zeros(rows, np.int64), np.zeros(rows, np.bool_))
+    uniforms_RX = np.array(uniforms)[:, None]
+    writing = kernels.Writing(uniforms_RX, np.zeros(vocabulary, np.bool_), temperature, *made, rows)
+    writing.begin([0] * rows, list(range(rows)), list(range(rows)), logits_RV)
+    assert writing.take_ended() == (list(range(rows)), list(range(rows)))  # one token is all there is room for
+    assert not made[3].any()
+    return tokens, logprobs
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+def test_tokens_are_those_of_the_cumulative_distribution(temperature):
+    logits_RV = 3 * torch.randn(300, 37, generator=torch.Generator().manual_seed(0))
+    logits_RV[:, [5, 21]] = 9.0  # of two that are likeliest, the first
+    uniforms_R = np.random.default_rng(0).random(300)
+    wanted, wanted_logprobs = choose(logits_RV.double(), torch.from_numpy(uniforms_R), temperature)
+    chosen, logprobs = chosen_tokens(logits_RV, uniforms_R, temperature)
+    assert (chosen[:, 0] == wanted.numpy()).all()
+    assert np.abs(logprobs[:, 0] - wanted_logprobs.numpy()).max() < 1e-5
+
+
 def test_impossible_tokens_have_no_share_and_are_never_chosen():
     logits = torch.zeros(1, 20)
     logits[0, [0, 7, 19]] = float("-inf")
     _, entropy = kernels.logprobs_and_entropy(logits, torch.tensor([3]), 1.0)
     assert entropy.item() == pytest.approx(torch.tensor(17.0).log().item(), abs=1e-6)
     for uniform in (0.0, 0.37, 1.0 - 1e-16):
-        chosen, _ = kernels.choose_tokens(logits, torch.tensor([uniform], dtype=torch.float64), 1.0)
+        chosen, _ = chosen_tokens(logits, [uniform], 1.0)
         assert chosen.item() not in (0, 7, 19)
 
 
 def test_numbers_that_are_none_stay_none():
     """A damaged model must be noticed, not sampled from."""
     logits = torch.full((2, 20), float("nan"))
-    _, logprobs = kernels.choose_tokens(logits, torch.tensor([0.2, 0.9], dtype=torch.float64), 1.0)
-    assert logprobs.isnan().all()
+    for temperature in (1.0, 0.0):
+        chosen, logprobs = chosen_tokens(logits, [0.2, 0.9], temperature)
+        assert np.isnan(logprobs).all()
+        assert (chosen < 20).all()
     assert kernels.swiglu(torch.full((1, 32), float("nan"))).isnan().all()
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gsm_lab.errors import TokenError
@@ -360,24 +362,98 @@ def logprobs_and_entropy(logits_NV: Tensor, ids_N: Tensor, temperature: float) -
     return _Logprob.apply(logits_NV.contiguous(), _whole_numbers(ids_N), 1.0 / temperature)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def choose_tokens(logits_RV: Tensor, uniforms_R: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Tokens at float64 uniforms of the cumulative distributions, and their log-probabilities: (R,) and (R,)."""
-    logits_RV, uniforms_R = logits_RV.contiguous(), uniforms_R.double().contiguous()
-    chosen_R = torch.empty(len(logits_RV), dtype=torch.int64)
-    logprobs_R = logits_RV.new_empty(len(logits_RV))
-    _call("choose_tokens", *logits_RV.shape, logits_RV, uniforms_R, 1.0 / temperature, chosen_R, logprobs_R)
-    return chosen_R, logprobs_R
+class _WritingStruct(ctypes.Structure):
+    """`Writing` of kernels.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("longest", "vocabulary", "num_rows", "num_ended")),
+        ("scale", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("uniforms", "ends", "tokens", "logprobs", "lengths", "finished")),
+        *((name, ctypes.c_void_p) for name in ("rows", "ended", "groups")),
+    )
+
+
+class Writing:
+    """Samples that are being written, token after token, and the rows in work.
+
+    A row knows where its prompt is kept, and has a slot of its own; it leaves the work when its sample ends. Rows of
+    one prompt that stand together read it together. Shapes: S samples, X tokens at most, V vocabulary.
+
+    Args:
+        uniforms_SX: of float64: what chooses each token.
+        ends_V: of bool: which tokens end a sample.
+        temperature: divides the logits; 0 takes the likeliest token.
+        tokens_SX: of int64; the samples are written into this and the following.
+        logprobs_SX: of float32: of each token, as `Sample` has it.
+        lengths_S: of int64: of the samples that have ended.
+        finished_S: of bool: whether with a token that ends one.
+        most_rows: in work at a time.
+    """
+
+    _ROW = 5
+    """Numbers of a row: place of its prompt, slot, sample, length, last token."""
+
+    def __init__(
+        self,
+        uniforms_SX: NDArray[np.float64],
+        ends_V: NDArray[np.bool_],
+        temperature: float,
+        tokens_SX: NDArray[np.int64],
+        logprobs_SX: NDArray[np.float32],
+        lengths_S: NDArray[np.int64],
+        finished_S: NDArray[np.bool_],
+        most_rows: int,
+    ) -> None:
+        self._rows = np.zeros((most_rows, self._ROW), np.int64)
+        self._ended, groups = np.zeros_like(self._rows), np.zeros((most_rows, 3), np.int64)
+        given = (np.ascontiguousarray(uniforms_SX, np.float64), np.ascontiguousarray(ends_V, np.bool_))
+        self._alive = (*given, tokens_SX, logprobs_SX, lengths_S, finished_S, self._rows, self._ended, groups)
+        assert all(array.flags.c_contiguous for array in self._alive)
+        self.struct = _WritingStruct(
+            tokens_SX.shape[1],
+            len(ends_V),
+            0,
+            0,
+            1.0 / temperature if temperature else 0.0,
+            *(array.ctypes.data for array in self._alive),
+        )
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows are in work."""
+        return int(self.struct.num_rows)
+
+    def begin(
+        self,
+        prompts: Sequence[int] | NDArray[np.int64],
+        slots: Sequence[int],
+        samples: Sequence[int],
+        logits_RV: Tensor,
+    ) -> None:
+        """Take rows into work, and write their first tokens from the logits of what follows their prompts.
+
+        Of each row: where its prompt is kept, its slot, and its sample.
+        """
+        first, assigned = self.num_rows, np.array((prompts, slots, samples)).T
+        self._rows[first : first + len(assigned)] = np.pad(assigned, ((0, 0), (0, self._ROW - 3)))
+        self.struct.num_rows += len(assigned)
+        _call("write_chosen", self.struct, first, logits_RV.contiguous())
+
+    def take_ended(self) -> tuple[list[int], list[int]]:
+        """The slots and the samples of the rows that have ended since this was asked last."""
+        ended = self._ended[: self.struct.num_ended].copy()
+        self.struct.num_ended = 0
+        return ended[:, 1].tolist(), ended[:, 2].tolist()
 
 
 class _MemoryStruct(ctypes.Structure):
     """`Memory` of kernels.c."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("heads", "kv_heads", "width", "num_groups")),
-        ("groups", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("heads", "kv_heads", "width")),
         ("prompt_lengths", ctypes.c_void_p),
         ("prompt_room", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("prompt_keys", "prompt_values", "slots", "own_lengths")),
+        *((name, ctypes.c_void_p) for name in ("prompt_keys", "prompt_values")),
         ("own_room", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("own_keys", "own_values", "cosines", "sines")),
         ("scale", ctypes.c_float),
@@ -437,11 +513,10 @@ class LayerMemory:
         """Leave what rows wrote to to others; nothing may be remembered any more."""
         _spare[:] = [array for memory in memories for array in memory._own]
 
-    def aim(self, num_groups: int, groups: int, slots: int, own_lengths: int) -> int:
-        """Say which rows are in work, by the addresses of what tells it; the address of what C is told."""
-        struct = self._struct
-        struct.num_groups, struct.groups, struct.slots, struct.own_lengths = num_groups, groups, slots, own_lengths
-        return ctypes.addressof(struct)
+    @property
+    def address(self) -> int:
+        """Of what C is told."""
+        return ctypes.addressof(self._struct)
 
 
 def _taken(size: int) -> Tensor:
@@ -509,6 +584,17 @@ def adamw_step(
     _call("adamw_step", len(values), sizes, *map(_addresses, (values, gradients, averages, squares)), move)
 
 
+class _StackStruct(ctypes.Structure):
+    """`Stack` of kernels.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("n_layers", "width", "hidden")),
+        ("eps", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("weights", "panels", "memories", "last_norm", "head", "table")),
+        *((name, ctypes.c_void_p) for name in ("work", "logits")),
+    )
+
+
 class Stack:
     """All layers for one new token a row, without a gradient. The weights are those of its birth.
 
@@ -518,6 +604,7 @@ class Stack:
         norm_D: the last norm's weights.
         embedding_VD: what makes vectors of tokens.
         head_VD: what makes logits of hidden states.
+        most_rows: in work at a time.
     """
 
     def __init__(
@@ -528,19 +615,25 @@ class Stack:
         eps: float,
         embedding_VD: Tensor,
         head_VD: Tensor,
+        most_rows: int,
     ) -> None:
-        self._weights = [tensor.contiguous() for layer in weights for tensor in layer]
-        self._pointers = (ctypes.c_void_p * len(self._weights))(*[tensor.data_ptr() for tensor in self._weights])
-        self._memories, self._norm_D, self._eps = memories, norm_D.contiguous(), float(eps)
-        _, qkv_WD, _, out_DM, *_, down_DF = self._weights[:7]
-        self._hidden = down_DF.shape[1]
-        self._room = 4 * len(out_DM) + len(qkv_WD) + out_DM.shape[1]
-        sizes = (len(out_DM), out_DM.shape[1], len(qkv_WD), self._hidden)
-        self._panels = qkv_WD.new_empty(len(memories) * _asked(ctypes.c_int64, "layer_panels_size", *sizes))
-        _call("lay_layers", len(memories), *sizes, self._pointers, self._panels)
-        self._vocabulary, self._embedding_VD = len(head_VD), embedding_VD.contiguous()
+        matrices = [tensor.contiguous() for layer in weights for tensor in layer]
+        pointers = _addresses(matrices)
+        _, qkv_WD, _, out_DM, *_, down_DF = matrices[:7]
+        sizes = (len(out_DM), out_DM.shape[1], len(qkv_WD), down_DF.shape[1])
+        panels = qkv_WD.new_empty(len(memories) * _asked(ctypes.c_int64, "layer_panels_size", *sizes))
+        _call("lay_layers", len(memories), *sizes, pointers, panels)
+        self._vocabulary = len(head_VD)
         self._head_panels = head_VD.new_empty(_asked(ctypes.c_int64, "matrix_panels_size", *head_VD.shape))
         _call("lay_matrix", *head_VD.shape, head_VD.contiguous(), self._head_panels)
+        addresses = (ctypes.c_void_p * len(memories))(*[memory.address for memory in memories])
+        room = qkv_WD.new_empty(most_rows, 4 * len(out_DM) + len(qkv_WD) + out_DM.shape[1])
+        arrays = (norm_D.contiguous(), self._head_panels, embedding_VD.contiguous())
+        made = (*arrays, room, qkv_WD.new_empty(most_rows, self._vocabulary))
+        self._alive = (matrices, pointers, panels, memories, addresses, made)
+        told = (ctypes.addressof(pointers), panels.data_ptr(), ctypes.addressof(addresses))
+        ends = (tensor.data_ptr() for tensor in made)
+        self._struct = _StackStruct(len(memories), len(out_DM), down_DF.shape[1], float(eps), *told, *ends)
 
     def head(self, hidden_RD: Tensor) -> Tensor:
         """Logits: (R, D) -> (R, V)."""
@@ -549,23 +642,9 @@ class Stack:
         _call("multiply_laid", *sizes, hidden_RD.contiguous(), self._head_panels, logits_RV)
         return logits_RV
 
-    def step(self, tokens_R: Tensor, groups: Tensor, slots_R: Tensor, own_lengths_R: Tensor) -> Tensor:
-        """Logits of what follows one token a row: (R, V); each row remembers its token, and attends to all it has.
+    def write(self, writing: Writing, most_tokens: int, enough: int) -> None:
+        """Write on with all rows in work, for so many tokens or until so many rows have ended.
 
-        Args:
-            tokens_R: ids, known to be in the vocabulary.
-            groups: (groups, 3): room of the prompt, first row, rows.
-            slots_R: where each row's own tokens are.
-            own_lengths_R: how many there are, this one not counted.
+        Each row remembers the token that it reads, and attends to its prompt and to all its own.
         """
-        rows, width = len(tokens_R), self._embedding_VD.shape[1]
-        told = (groups.data_ptr(), slots_R.data_ptr(), own_lengths_R.data_ptr())
-        aimed = [memory.aim(len(groups), *told) for memory in self._memories]
-        memories = (ctypes.c_void_p * len(aimed))(*aimed)
-        logits_RV, work = self._panels.new_empty(rows, self._vocabulary), self._panels.new_empty(rows * self._room)
-        sizes = (len(aimed), rows, width, self._hidden, self._vocabulary)
-        ends = (self._norm_D, self._head_panels, self._embedding_VD)
-        _call(
-            "layers_step", *sizes, self._eps, self._pointers, self._panels, memories, *ends, tokens_R, work, logits_RV
-        )
-        return logits_RV
+        _call("write_on", self._struct, writing.struct, most_tokens, enough)

@@ -336,29 +336,94 @@ void logprob_backward(num n_rows, num vocabulary, const float *logits, const num
     }
 }
 
-/* Token v when the uniform falls into [P(0..v-1), P(0..v)) of softmax(logits * scale), and its log-probability. */
-void choose_tokens(num n_rows, num vocabulary, const float *logits, const double *uniforms, float scale, num *chosen,
-                   float *logprob) {
-#pragma omp parallel for schedule(static)
-    for (num n = 0; n < n_rows; n++) {
-        const float *row = logits + n * vocabulary;
-        float most, *shares = scratch(OWN, padded(vocabulary)), total = exp_sum(vocabulary, row, scale, &most, shares);
+/* Token v when the uniform falls into [P(0..v-1), P(0..v)) of softmax(row * scale), and its log-probability; where scale
+   is 0, the first of the likeliest, and that of softmax(row). */
+static num choose_token(num vocabulary, const float *row, double uniform, float scale, float *logprob) {
+    const float own_scale = scale ? scale : 1.0f;
+    float most, *shares = scratch(OWN, padded(vocabulary)), total = exp_sum(vocabulary, row, own_scale, &most, shares);
+    num token = 0;
+    if (scale) {
         double sum = 0.0, below = 0.0;
         num at = 0;
         for (; at < vocabulary; at += LANES) sum += exact_sum_of(load(shares + at));
-        const double point = uniforms[n] * sum;
+        const double point = uniform * sum;
         for (at = 0; at + LANES < vocabulary; at += LANES) {
             const double above = below + exact_sum_of(load(shares + at));
             if (point < above) break;
             below = above;
         }
-        num token = at;
+        token = at;
         for (const num last = rows_from(at, LANES, vocabulary) + at - 1; token < last; token++)
             if (point < (below += shares[token])) break;
         while (token > 0 && shares[token] == 0.0f) token--; /* only rounding at a vector's end comes here */
-        chosen[n] = token;
-        logprob[n] = (row[token] - most) * scale - logf(total);
+    } else {
+        while (token + 1 < vocabulary && row[token] != most) token++;
     }
+    *logprob = (row[token] - most) * own_scale - logf(total);
+    return token;
+}
+
+/* Rows that stand together, with the place of their prompt. */
+typedef struct {
+    num prompt, first, count;
+} Group;
+
+/* Samples that are being written, of at most `longest` tokens, and the rows in work: those of one prompt stand together.
+   S samples, R places for rows. */
+typedef struct {
+    num longest, vocabulary, num_rows, num_ended;
+    float scale;               /* of the logits; 0 takes the likeliest token */
+    const double *uniforms;    /* (S, longest): what chooses */
+    const unsigned char *ends; /* (V): whether a token ends a sample */
+    num *tokens;               /* (S, longest) */
+    float *logprobs;           /* (S, longest) */
+    num *lengths;              /* (S): of those that have ended */
+    unsigned char *finished;   /* (S): whether with a token that ends */
+    num *rows;                 /* (R, ROW_SIZE) */
+    num *ended;                /* (R, ROW_SIZE): the rows that have ended */
+    Group *groups;             /* (R): the rows of one prompt each */
+} Writing;
+
+/* What is known of a row: where its prompt is kept, where its own tokens are, its sample, how many tokens it has written,
+   and the last of them. */
+enum { PROMPT, SLOT, SAMPLE, LENGTH, TOKEN, ROW_SIZE };
+
+static num *row_of_work(const Writing *writing, num row) { return writing->rows + row * ROW_SIZE; }
+
+/* A token for each row from `first` on, from their logits; all threads call this together. */
+static void share_choices(const Writing *writing, num first, const float *logits) {
+#pragma omp for schedule(static)
+    for (num n = first; n < writing->num_rows; n++) {
+        num *row = row_of_work(writing, n);
+        const num at = row[SAMPLE] * writing->longest + row[LENGTH]++;
+        row[TOKEN] = choose_token(writing->vocabulary, logits + (n - first) * writing->vocabulary, writing->uniforms[at],
+                                  writing->scale, writing->logprobs + at);
+        writing->tokens[at] = row[TOKEN];
+    }
+}
+
+/* Take rows that have ended, from `first` on, out of work; the others stay in their order. */
+static void end_rows(Writing *writing, num first) {
+    num *kept = row_of_work(writing, first), *end = row_of_work(writing, writing->num_rows);
+    for (const num *row = kept; row < end; row += ROW_SIZE) {
+        const int is_finished = writing->ends[row[TOKEN]];
+        if (!is_finished && row[LENGTH] < writing->longest) {
+            memmove(kept, row, ROW_SIZE * sizeof(num));
+            kept += ROW_SIZE;
+            continue;
+        }
+        writing->lengths[row[SAMPLE]] = row[LENGTH];
+        writing->finished[row[SAMPLE]] = (unsigned char)is_finished;
+        memcpy(writing->ended + writing->num_ended++ * ROW_SIZE, row, ROW_SIZE * sizeof(num));
+    }
+    writing->num_rows = (kept - writing->rows) / ROW_SIZE;
+}
+
+/* Write a token of each row from `first` on, as these logits (rows, V) have it. */
+void write_chosen(Writing *writing, num first, const float *logits) {
+#pragma omp parallel
+    share_choices(writing, first, logits);
+    end_rows(writing, first);
 }
 
 /* ---- small products of attention ------------------------------------------------------------------------------ */
@@ -721,14 +786,11 @@ void attention_backward(const Texts *texts, const float *qkv, const float *out, 
 
 /* What is remembered of prompts and rows, of one layer. Prompts' keys lie across: for every k the places side by side. */
 typedef struct {
-    num heads, kv_heads, width, num_groups;
-    const num *groups;         /* (groups, 3): prompt, first row, rows: rows of one prompt stand together */
+    num heads, kv_heads, width;
     const num *prompt_lengths; /* (prompts) */
     num prompt_room;           /* places kept for a prompt, a multiple of LANES */
     float *prompt_keys;        /* (prompts, J, K rounded up, prompt_room) */
     float *prompt_values;      /* (prompts, J, prompt_room, K rounded up) */
-    const num *slots;          /* (rows): where a row's own tokens are kept */
-    const num *own_lengths;    /* (rows): own tokens before this one */
     num own_room;              /* places kept for a row, a multiple of LANES */
     float *own_keys;           /* (slots, J, own_room, K rounded up) */
     float *own_values;         /* (slots, J, own_room, K rounded up) */
@@ -805,16 +867,28 @@ static num num_threads(void) {
 #endif
 }
 
+/* Find the groups of the rows in work: how many there are. */
+static num find_groups(const Writing *writing) {
+    Group *groups = writing->groups;
+    num count = 0;
+    for (num n = 0; n < writing->num_rows; n++) {
+        const num prompt = row_of_work(writing, n)[PROMPT];
+        if (!count || groups[count - 1].prompt != prompt) groups[count++] = (Group){prompt, n, 0};
+        groups[count - 1].count++;
+    }
+    return count;
+}
+
 /* Where a row's own keys and values begin. */
-static inline num own_place(const Memory *memory, num row, num j) {
-    return (memory->slots[row] * memory->kv_heads + j) * memory->own_room * padded(memory->width);
+static inline num own_place(const Memory *memory, const num *row, num j) {
+    return (row[SLOT] * memory->kv_heads + j) * memory->own_room * padded(memory->width);
 }
 
 /* Keep the key and the value of a row's new token. */
-static inline void remember_own(const Memory *memory, num row, num j, num position, const float *key,
+static inline void remember_own(const Memory *memory, const num *row, num j, num position, const float *key,
                                 const float *value) {
     const num width = memory->width, depth = padded(width), place = position * width;
-    const num at = own_place(memory, row, j) + memory->own_lengths[row] * depth;
+    const num at = own_place(memory, row, j) + (row[LENGTH] - 1) * depth;
     turn(key, memory->cosines + place, memory->sines + place, width, depth, 1.0f, memory->own_keys + at);
     for (num k = 0; k < depth; k++) memory->own_values[at + k] = k < width ? value[k] : 0.0f;
 }
@@ -822,17 +896,19 @@ static inline void remember_own(const Memory *memory, num row, num j, num positi
 /* Remember each row's new token, then attend to the prompt, to the row's tokens before, and to itself; all threads call
    this together. qkv (rows, W), out (rows, H K). While a row is worked on, the keys and values of the next are asked
    for, that of the thread's next task behind the last. */
-static void share_attention(const Memory *memory, const float *qkv, float *out) {
+static void share_attention(const Memory *memory, const Writing *writing, num num_groups, const float *qkv, float *out) {
+    const Group *groups = writing->groups;
     const num heads = memory->heads, kv_heads = memory->kv_heads, width = memory->width, group = heads / kv_heads;
-    const num depth = padded(width), stride = (heads + 2 * kv_heads) * width, tasks = memory->num_groups * kv_heads;
+    const num depth = padded(width), stride = (heads + 2 * kv_heads) * width, tasks = num_groups * kv_heads;
     const num score_stride = memory->prompt_room + memory->own_room + 2 * LANES, threads = num_threads();
 #pragma omp for schedule(static, 1)
     for (num task = 0; task < tasks; task++) {
-        const num *rows_of = memory->groups + 3 * (task / kv_heads), later_task = task + threads;
-        const num j = task % kv_heads, prompt = rows_of[0], first = rows_of[1], queries = rows_of[2] * group;
+        const Group of = groups[task / kv_heads];
+        const num later_task = task + threads;
+        const num j = task % kv_heads, prompt = of.prompt, first = of.first, queries = of.count * group;
         const num seen = memory->prompt_lengths[prompt], own_at = padded(seen);
         const int is_last = later_task >= tasks;
-        const num later_row = is_last ? first : memory->groups[3 * (later_task / kv_heads) + 1];
+        const num later_row = is_last ? first : groups[later_task / kv_heads].first;
         const num later_j = is_last ? j : later_task % kv_heads;
         float *query = scratch(OWN, 2 * ROWS * depth + ROWS * score_stride), *mixed = query + ROWS * depth;
         float *scores = mixed + ROWS * depth;
@@ -846,7 +922,7 @@ static void share_attention(const Memory *memory, const float *qkv, float *out) 
                 if (r + 1 < rows && ++g == group) row++, g = 0; /* past the last, the last again */
             }
             for (num r = 0; r < ROWS; r++) {
-                const num place = (seen + memory->own_lengths[row_of[r]]) * width;
+                const num place = (seen + row_of_work(writing, row_of[r])[LENGTH] - 1) * width;
                 turn(qkv + row_of[r] * stride + head_of[r] * width, memory->cosines + place, memory->sines + place, width,
                      depth, memory->scale, query + r * depth);
             }
@@ -854,15 +930,17 @@ static void share_attention(const Memory *memory, const float *qkv, float *out) 
             memset(mixed, 0, (size_t)(ROWS * depth) * sizeof(float));
             float sums[ROWS];
             for (num r = 0; r < rows; r++) {
-                const num row = row_of[r], own = memory->own_lengths[row] + 1, at = own_place(memory, row, j);
+                const num row = row_of[r], *known = row_of_work(writing, row), own = known[LENGTH];
+                const num at = own_place(memory, known, j);
                 const int is_end = block + r + 1 == queries;
                 const num next = is_end ? later_row : r + 1 < rows ? row_of[r + 1] : first + (block + rows) / group;
-                const num soon = (is_end ? is_last : next == row) ? 0 : memory->own_lengths[next] + 1;
-                const num later = own_place(memory, next, is_end ? later_j : j);
+                const num *known_next = row_of_work(writing, next);
+                const num soon = (is_end ? is_last : next == row) ? 0 : known_next[LENGTH];
+                const num later = own_place(memory, known_next, is_end ? later_j : j);
                 float *line = scores + r * score_stride, most;
                 if (head_of[r] == j * group) {
                     const float *token = qkv + row * stride + (heads + j) * width;
-                    remember_own(memory, row, j, seen + own - 1, token, token + kv_heads * width);
+                    remember_own(memory, known, j, seen + own - 1, token, token + kv_heads * width);
                 }
                 own_scores(query + r * depth, depth, memory->own_keys + at, own, line + own_at,
                            memory->own_keys + later, soon);
@@ -1358,30 +1436,43 @@ static Rows share_gated(num m, num hidden, num k, Rows a, const float *gate_up, 
     return as_laid(gated, gated_row, room);
 }
 
-/* Tokens (N), as vectors of `table`, through the layers, whose weights, panels and memories are given, the last norm, and
-   the head, whose panels are given: logits (N, V). `work` has room for N (4 D + W + H K) numbers. */
-void layers_step(num n_layers, num n_rows, num width, num hidden, num vocabulary, float eps, const float *const *weights,
-                 const float *panels, const Memory *const *memories, const float *last_norm, const float *head,
-                 const float *table, const num *tokens, float *work, float *logits) {
+/* All layers for one new token a row; the memories of all have the same sizes. */
+typedef struct {
+    num n_layers, width, hidden;
+    float eps;
+    const float *const *weights;
+    const float *panels; /* of all layers */
+    const Memory *const *memories;
+    const float *last_norm, *head, *table; /* the head in panels; the table of vectors of tokens */
+    float *work;                           /* room for R (4 D + W + H K) numbers */
+    float *logits;                         /* (R, V) */
+} Stack;
+
+/* Read the last token of every row, and choose the next one. */
+static void step_rows(const Stack *stack, const Writing *writing) {
     enum { MOST_ROWS = 256 }; /* at a time, so that they stay in the cache */
-    const Memory *of_first = memories[0];
+    const Memory *of_first = stack->memories[0];
+    const num n_rows = writing->num_rows, width = stack->width, hidden = stack->hidden, vocabulary = writing->vocabulary;
     const num mixed_width = of_first->heads * of_first->width;
     const num projected = mixed_width + 2 * of_first->kv_heads * of_first->width;
+    const float eps = stack->eps;
     const Places at = places_of(width, mixed_width, projected, hidden);
     const num size = n_rows < MOST_ROWS ? n_rows : MOST_ROWS, gated_row = apart(hidden);
-    float *x = work, *total = x + n_rows * width, *later = total + n_rows * width, *added = later + n_rows * width;
+    float *x = stack->work, *total = x + n_rows * width, *later = total + n_rows * width, *added = later + n_rows * width;
     float *qkv = added + n_rows * width, *mixed = qkv + n_rows * projected;
     const num normed_size = padded(size * width), gated_size = padded(size * gated_row);
     const num room_size = left_size(size + STRIP, larger_of(width, mixed_width));
     float *normed = scratch(SHARED, normed_size + gated_size + room_size + left_size(size + STRIP, hidden));
     float *gated = normed + normed_size, *room = gated + gated_size, *gated_room = room + room_size;
+    const num num_groups = find_groups(writing);
 #pragma omp parallel num_threads(threads_at_most())
     {
         begin_products();
 #pragma omp for schedule(static)
-        for (num n = 0; n < n_rows; n++) memcpy(x + n * width, table + tokens[n] * width, (size_t)width * sizeof(float));
-        for (num layer = 0; layer < n_layers; layer++) {
-            const float *const *of = weights + layer * NUM_WEIGHTS, *own = panels + layer * at.end;
+        for (num n = 0; n < n_rows; n++)
+            memcpy(x + n * width, stack->table + row_of_work(writing, n)[TOKEN] * width, (size_t)width * sizeof(float));
+        for (num layer = 0; layer < stack->n_layers; layer++) {
+            const float *const *of = stack->weights + layer * NUM_WEIGHTS, *own = stack->panels + layer * at.end;
             const float *before = layer ? later : x, *sum = layer ? total : x;
             for (num first = 0; first < n_rows; first += size) {
                 const num m = rows_from(first, size, n_rows), from = first * width;
@@ -1390,7 +1481,7 @@ void layers_step(num n_layers, num n_rows, num width, num hidden, num vocabulary
                 share_product(m, projected, width, rows, own + at.qkv, (Base){of[QKV_BIAS], 0}, qkv + first * projected,
                               projected);
             }
-            share_attention(memories[layer], qkv, mixed);
+            share_attention(stack->memories[layer], writing, num_groups, qkv, mixed);
             for (num first = 0; first < n_rows; first += size) {
                 const num m = rows_from(first, size, n_rows), from = first * width;
                 Rows rows = share_left(m, mixed_width, mixed + first * mixed_width, mixed_width, room);
@@ -1402,10 +1493,20 @@ void layers_step(num n_layers, num n_rows, num width, num hidden, num vocabulary
         }
         for (num first = 0; first < n_rows; first += size) {
             const num m = rows_from(first, size, n_rows), from = first * width;
-            const Rows rows = share_normed(m, width, later + from, added + from, last_norm, eps, total + from, normed, room);
-            share_product(m, vocabulary, width, rows, head, NOTHING, logits + first * vocabulary, vocabulary);
+            const Rows rows = share_normed(m, width, later + from, added + from, stack->last_norm, eps, total + from,
+                                           normed, room);
+            share_product(m, vocabulary, width, rows, stack->head, NOTHING, stack->logits + first * vocabulary, vocabulary);
         }
         end_products();
+        share_choices(writing, 0, stack->logits);
+    }
+}
+
+/* Write on, until no row is in work, until enough have ended, or for so many tokens. */
+void write_on(const Stack *stack, Writing *writing, num most_tokens, num enough) {
+    for (num token = 0; token < most_tokens && writing->num_rows && writing->num_ended < enough; token++) {
+        step_rows(stack, writing);
+        end_rows(writing, 0);
     }
 }
 
