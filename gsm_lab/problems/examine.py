@@ -74,8 +74,19 @@ MOST_LINKS = 120
 """A chain with more links than this is not read."""
 
 
+def graded(exercise: Exercise, text: str, finished: bool) -> Grade:
+    """The grade of a text of which every statement is examined; whether it is also literal, `grade` says."""
+    return _examined(exercise, text, finished, None)
+
+
 def examined(exercise: Exercise, text: str, finished: bool) -> Examination:
-    """Every statement of a text marked; whether it is also literal, `examine` says."""
+    """The same grade, and every statement marked."""
+    marked: list[Mark] = []
+    return Examination(_examined(exercise, text, finished, marked), tuple(marked))
+
+
+def _examined(exercise: Exercise, text: str, finished: bool, marked: list[Mark] | None) -> Grade:
+    """The grade; the marks of the statements go into `marked`, if that is given."""
     form = exercise.style.form
     names = quantity_names(exercise.names)
     units = words_in(exercise.names)
@@ -88,32 +99,39 @@ def examined(exercise: Exercise, text: str, finished: bool) -> Examination:
         verdict = Verdict.UNREADABLE if finished else Verdict.TRUNCATED
         message = "the text is too long to be a solution"
         findings = (Finding(-1, "malformed", message),)
-        return Examination(Grade(verdict, None, False, 0.0, malformed=1, first_error=message, findings=findings), ())
+        return Grade(verdict, None, False, 0.0, malformed=1, first_error=message, findings=findings)
     kept, dropped = _kept(pieces)
     needed = frozenset(exercise.needed_names)
     first_meaning, defined = _foreseen([pieces[at] for at in kept], names)
     marks = Marks(exercise, names, first_meaning, needed - defined, needed)
-    drafts: list[Mark] = []
     for at, piece in enumerate(pieces):
-        if at in dropped:
-            drafts.append(Mark(piece.start, piece.end, _kind(piece.statement), "retracted"))
-            continue
-        drafts.append(_marked(at, piece, marks))
+        if marked is None:
+            if at not in dropped:
+                _mark_piece(at, piece, marks)
+        elif at in dropped:
+            marked.append(Mark(piece.start, piece.end, _kind(piece.statement), "retracted"))
+        else:
+            marked.append(_marked(at, piece, marks))
     marks.at = -1
     if form != "answer_only":
         _mark_what_lacks(marks)
     is_read = bool(marks.answers) and None not in marks.answers
     num_retracted = sum(isinstance(pieces[at].statement, Retract) for at in dropped)
-    grade = _concluded(marks, marks.answers[-1] if is_read else None, finished, num_retracted)
-    return Examination(grade, tuple(_with_late_errors(drafts, marks)))
+    if marked is not None:
+        _add_late_errors(marked, marks)
+    return _concluded(marks, marks.answers[-1] if is_read else None, finished, num_retracted)
 
 
-def _marked(at: int, piece: Piece, marks: Marks) -> Mark:
+def _mark_piece(at: int, piece: Piece, marks: Marks) -> None:
     marks.at, marks.messages = at, []
-    num_errors, before, num_extra = marks.num_errors, marks.num_right, marks.extra
     for deviation in piece.deviations:
         marks.deviate(deviation)
     _mark_statement(piece, marks)
+
+
+def _marked(at: int, piece: Piece, marks: Marks) -> Mark:
+    num_errors, before, num_extra = marks.num_errors, marks.num_right, marks.extra
+    _mark_piece(at, piece, marks)
     status = "extra" if marks.extra > num_extra else "deviating" if marks.messages else "right"
     if marks.num_errors > num_errors:
         status = "wrong"
@@ -131,14 +149,12 @@ def _marked(at: int, piece: Piece, marks: Marks) -> Mark:
     )
 
 
-def _with_late_errors(drafts: list[Mark], marks: Marks) -> list[Mark]:
-    """The marks, those of statements whose error showed only later changed."""
-    result = list(drafts)
+def _add_late_errors(marked: list[Mark], marks: Marks) -> None:
+    """Change the marks of statements whose error showed only later."""
     for name, at in marks.helpers.items():
-        old = result[at]
+        old = marked[at]
         message = f"{name!r}: the problem has no such quantity"
-        result[at] = Mark(old.start, old.end, old.kind, "wrong", None, old.gain, (*old.messages, message))
-    return result
+        marked[at] = Mark(old.start, old.end, old.kind, "wrong", None, old.gain, (*old.messages, message))
 
 
 def _kind(statement: Statement) -> str:

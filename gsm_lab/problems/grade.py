@@ -4,7 +4,7 @@ A text that is word for word one of those that the grammar writes is known to be
 one goes through the examiner, who accepts what means the same and names the deviation (`examine`).
 """
 
-from gsm_lab.problems.examine import examined
+from gsm_lab.problems.examine import examined, graded
 from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.literal import num_retracted
 from gsm_lab.problems.verdicts import Examination, Grade, Verdict
@@ -16,7 +16,7 @@ def grade(exercise: Exercise, completion: str | bytes, finished: bool = True) ->
     `finished` is False for a completion that was cut at the length limit.
     """
     text = _text(completion)
-    return _literal_grade(exercise, text, finished) or examined(exercise, text, finished).grade
+    return _literal_grade(exercise, text, finished) or graded(exercise, text, finished)
 
 
 def examine(exercise: Exercise, completion: str | bytes, finished: bool = True) -> Examination:

@@ -182,7 +182,9 @@ def _understood(piece: str, how: How) -> tuple[Statement, tuple[str, ...], str]:
         statement = read_statement(piece, how.grammar)
         if not _needs_help(statement, piece, how):
             return statement, (), piece
-    plain = without_layout(piece, how.grammar.statement_end, notes)
+    end = how.grammar.statement_end
+    may_have_layout = seems_odd or piece[0] in "-*" or piece.endswith(end)
+    plain = without_layout(piece, end, notes) if may_have_layout else piece
     if plain and (seems_odd or plain != piece):
         statement = read_statement(plain, how.grammar)
         if not _needs_help(statement, plain, how):
@@ -267,8 +269,9 @@ def _meant(text: str, how: How, notes: dict[str, None]) -> Statement | None:
 
 def _from_slots(kind: str, found: re.Match[str], text: str, how: How, notes: dict[str, None]) -> Statement | None:
     slots = dict(found.groupdict())
-    if any(letter != slots["v"] for slot, letter in slots.items() if slot[0] == "v" and slot != "value"):
-        return None
+    for slot, letter in slots.items():
+        if slot[0] == "v" and slot != "value" and letter != slots["v"]:
+            return None
     if kind == "answer":
         value = number_with_words(slots["value"] or "", how, notes)
         return None if value is None else Answer(value)

@@ -24,10 +24,11 @@ from gsm_lab.problems import (
     rewards,
 )
 from gsm_lab.problems.algebra import regroups
+from gsm_lab.problems.marks import FORM
 from gsm_lab.problems.reading import read_freely
 from gsm_lab.problems.statements import Step
 from gsm_lab.problems.verdicts import ERRORS
-from gsm_lab.problems.wording import LAYOUT
+from gsm_lab.problems.wording import LAYOUT, WORDING
 
 ONE_MODE = {"carried_slip": {"forward"}, "wrong_equation": {"reverse"}, "wrong_solving": {"reverse"}}
 ONE_MODE |= {"exchanged_constants": {"forward"}}
@@ -93,10 +94,21 @@ def test_law_3_every_class_of_wrong_step_is_caught(kind: str, exercises):
     assert modes == ONE_MODE.get(kind, {"forward", "reverse"})
 
 
+def in_brackets(step: str) -> str:
+    """A step with its last link, or the number that is all its chain, in brackets: no deviation, but not as written."""
+    head, sign, last = step.rpartition("=")
+    if not sign:
+        head, sign, last = step.rpartition(" ")
+    return f"{head}{sign} ( {last.strip()} )"
+
+
 def test_a_step_known_at_sight_is_judged_as_all_rules_judge_it(exercises):
-    """A mark of layout before each step hides what could be known at sight; nothing but that may change."""
+    """Brackets hide what could be known at sight; marks of layout and small letters do not."""
     rng = random.Random(7)
     kinds = sorted(MUTATIONS)
+    changes = (str, "- {}".format, lambda step: step.replace("Define", "define"))
+    overlooked = {FORM, LAYOUT, WORDING}
+    num_compared = 0
     for exercise, _ in exercises:
         for text in (
             exercise.completion,
@@ -106,14 +118,24 @@ def test_a_step_known_at_sight_is_judged_as_all_rules_judge_it(exercises):
             pieces = read_freely(text or "", exercise.grammar)
             if exercise.style.form != "steps" or not pieces:
                 continue
-            steps = [piece.start for piece in pieces if isinstance(piece.statement, Step)]
-            starts = [0, *steps, len(text)]
-            hidden = "- ".join(text[start:end] for start, end in itertools.pairwise(starts))
-            seen, judged = examine(exercise, text), examine(exercise, hidden)
-            assert judged.grade.findings == seen.grade.findings
-            assert judged.grade.process_accuracy == seen.grade.process_accuracy
-            assert [mark.gain for mark in judged.marks] == [mark.gain for mark in seen.marks]
-            assert set(judged.grade.deviation) - {LAYOUT} == set(seen.grade.deviation)
+
+            def changed(change, text=text, pieces=pieces):
+                told, at = "", 0
+                for piece in pieces:
+                    if isinstance(piece.statement, Step):
+                        told += text[at : piece.start] + change(text[piece.start : piece.end])
+                        at = piece.end
+                return told + text[at:]
+
+            judged = examine(exercise, changed(in_brackets))
+            for change in changes:
+                seen = examine(exercise, changed(change))
+                assert seen.grade.findings == judged.grade.findings
+                assert seen.grade.process_accuracy == judged.grade.process_accuracy
+                assert [mark.gain for mark in seen.marks] == [mark.gain for mark in judged.marks]
+                assert set(seen.grade.deviation) - overlooked == set(judged.grade.deviation) - overlooked
+                num_compared += 1
+    assert num_compared > 3 * len(exercises)
 
 
 def test_mutations_that_keep_the_answer_are_luck(exercises):
