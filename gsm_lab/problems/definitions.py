@@ -41,7 +41,7 @@ def in_quantities(expression: Expression, marks: Marks) -> tuple[Expression, fro
 def inlined_in(name: str, marks: Marks) -> set[str]:
     """The quantities that were computed within the step of this one."""
     found: set[str] = set()
-    waiting = [name] if marks.inlined else []
+    waiting = [name]
     definitions = marks.exercise.definition_of
     while waiting:
         for word in names_in(definitions[waiting.pop()]):
@@ -58,7 +58,9 @@ def is_same(given: Expression, earlier: Expression, marks: Marks) -> bool:
         _without_copies(in_quantities(earlier, marks)[0], marks),
     )
     marks.work += size_of(one) + size_of(other)
-    if marks.work > MOST_WORK or not _may_be_equal(one, other, marks):
+    if marks.work > MOST_WORK or _foreign_in(one, marks) != _foreign_in(other, marks):
+        return False
+    if not _may_be_equal(one, other, marks):
         return False
     values = _known_values(marks)
     return means_the_same(one, other, values) or any(
@@ -108,6 +110,11 @@ def _means(given: Expression, wanted: Expression, name: str, marks: Marks) -> bo
         marks.deviate(PUT_IN)
         return True
     return _is_in_forms(given, wanted, marks)
+
+
+def _foreign_in(expression: Expression, marks: Marks) -> set[str]:
+    """The names in it that are no quantities of the problem: nothing else can stand for one."""
+    return {name for name in names_in(expression) if name not in marks.exercise.value_of}
 
 
 def _may_be_equal(one: Expression, other: Expression, marks: Marks) -> bool:

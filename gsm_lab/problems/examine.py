@@ -369,7 +369,7 @@ def _mark_step(step: Step, marks: Marks) -> None:
 
 def _note_right(name: str, marks: Marks) -> None:
     """A step computes this quantity rightly, for the first time."""
-    add_right({name, *inlined_in(name, marks)}, marks)
+    add_right([name, *inlined_in(name, marks)] if marks.inlined else [name], marks)
     marks.defined.add(name)
     if name not in marks.needed:
         marks.extra += 1

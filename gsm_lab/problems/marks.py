@@ -1,7 +1,7 @@
 """What an examiner has written down of a solution so far, and what its letters stand for."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -144,7 +144,7 @@ def resolved_name(name: str, names: Mapping[str, str]) -> str | None:
     return names.get(plain_name(name[:500])) if name else None
 
 
-def add_right(names: set[str], marks: Marks) -> None:
+def add_right(names: Iterable[str], marks: Marks) -> None:
     """These quantities are right, those excepted that a statement gets wrong."""
     for name in names:
         if name not in marks.spoilt and name not in marks.right:

@@ -252,8 +252,9 @@ def _meant(text: str, how: How, notes: dict[str, None]) -> Statement | None:
     short = text[lead.end() :] if lead else text
     last = text.rpartition("=")[2].rstrip(MARKS_BETWEEN)
     is_last_read = "=" not in text or _link(how, {}, last) is not None
-    for kind, pattern, is_chain_last in (*how.patterns, *OTHER_ENGLISH):
-        if is_chain_last and not is_last_read:
+    folded = text.casefold()
+    for kind, pattern, is_chain_last, last_word in (*how.patterns, *OTHER_ENGLISH):
+        if (is_chain_last and not is_last_read) or last_word not in folded:
             continue
         for one in (text, short) if lead else (text,):
             found = pattern.fullmatch(one)

@@ -33,8 +33,11 @@ ANSWERED = re.compile(
     r"|(?:最终|最后)?答案?(?:是|为)?[:\uff1a]? ?(?P<said>.{1,100})",
     re.I,
 )
-OTHER_ENGLISH = tuple(
-    (kind, re.compile(pattern, re.I), is_chain_last)
+LoosePattern = tuple[str, re.Pattern[str], bool, str]
+"""A kind of statement; its regular expression; whether what stands behind the last "=" of a text, but for a mark, is
+always the last link of its chain; and a word without which no text matches, in small letters."""
+OTHER_ENGLISH: tuple[LoosePattern, ...] = tuple(
+    (kind, re.compile(pattern, re.I), is_chain_last, "")
     for kind, pattern, is_chain_last in (
         (
             "unknown",
@@ -56,7 +59,7 @@ OTHER_ENGLISH = tuple(
         ),
     )
 )
-"""How others say that something is unknown, is given, or follows; each as `How.patterns` has them."""
+"""How others say that something is unknown, is given, or follows."""
 ANSWER_WORDS = frozenset({"", "answer", "answer is", "the answer", "the answer is", "final answer", "the final answer"})
 _NUMBER = re.compile(r"([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,12})(?:\.([0-9]{1,12}))?")
 _PRODUCT = re.compile(r"([0-9]+)([^\W\d_].*)")
@@ -81,12 +84,8 @@ class How:
 
     grammar: TraceGrammar
     units: frozenset[str]
-    patterns: tuple[tuple[str, re.Pattern[str], bool], ...]
-    """The grammar's patterns in any case, with any marks between words and names of any length; answers first.
-
-    With each, its kind, and whether what stands behind the last "=" of a text is always the last link of its chain,
-    but for a mark.
-    """
+    patterns: tuple[LoosePattern, ...]
+    """The grammar's patterns in any case, with any marks between words and names of any length; answers first."""
 
     @property
     def own_answer(self) -> re.Pattern[str]:
@@ -196,12 +195,13 @@ def number_with_words(text: str, how: How | None, notes: dict[str, None]) -> int
 
 
 @lru_cache(maxsize=64)
-def _loose_patterns(grammar: TraceGrammar) -> tuple[tuple[str, re.Pattern[str], bool], ...]:
-    found = []
+def _loose_patterns(grammar: TraceGrammar) -> tuple[LoosePattern, ...]:
+    found: list[LoosePattern] = []
     for kind in ("answer", "retract", "plan", "unknown", "given", "solve", "check", "step"):
         pattern = getattr(grammar, kind).removesuffix(grammar.statement_end).strip()
         is_chain_last = pattern.endswith(("{chain}", "{equation}")) and "=" not in pattern
-        found.append((kind, _loose(kind, pattern), is_chain_last))
+        last_word = None if kind == "step" else re.search(r"\b[a-z]+$", pattern, re.ASCII)
+        found.append((kind, _loose(kind, pattern), is_chain_last, last_word[0] if last_word else ""))
     return tuple(found)
 
 
