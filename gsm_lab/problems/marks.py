@@ -169,7 +169,7 @@ def bind(letter: str, meaning: Meaning, marks: Marks) -> None:
     """From here on the letter stands for this."""
     exercise = marks.exercise
     problem, quantity = exercise.problem, meaning.quantity
-    if exercise.grammar.has_variables and letter not in _PLAIN_LETTERS and letter != quantity:
+    if letter not in _PLAIN_LETTERS and letter != quantity and exercise.grammar.has_variables:
         marks.deviate(LONG_LETTERS)
     old = marks.meanings.get(letter)
     if old is not None and old.quantity != quantity:

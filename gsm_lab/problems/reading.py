@@ -6,7 +6,6 @@ pattern runs over a short piece, once, and texts with too many pieces are not re
 """
 
 import re
-from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache, partial
 
@@ -89,26 +88,22 @@ def read_freely(
     tags = list(_TAGS.finditer(text)) if "<" in text else []
     if form == "think" or tags:
         pieces = _read_tagged(text, [(tag.group(), tag.start(), tag.end()) for tag in tags], how, form)
+        pieces = None if pieces is None else sorted(pieces, key=lambda piece: piece.start)
     else:
         pieces = _read_span(text, 0, len(text), how)
-    return None if pieces is None else _checked(sorted(pieces, key=lambda piece: piece.start))
+    return None if pieces is None else _checked(pieces)
 
 
 def _read_span(text: str, start: int, end: int, how: How) -> list[Piece] | None:
+    """The statements between two places, which the grammar's mark ends."""
     pieces: list[Piece] = []
-    for number, (first, last) in enumerate(_spans(text, start, end, how.grammar.statement_end)):
-        if number >= MOST_PIECES:
-            return None
-        pieces += _read_piece(text, first, last, how)
-    return pieces
-
-
-def _spans(text: str, start: int, end: int, mark: str) -> Iterator[tuple[int, int]]:
-    """Where the statements of a text lie, without the marks that end them."""
-    for found in statement_ends(mark).finditer(text, start, end):
-        yield start, found.start()
-        start = found.end()
-    yield start, end
+    marks = list(statement_ends(how.grammar.statement_end).finditer(text, start, end))
+    if len(marks) >= MOST_PIECES:
+        return None
+    for mark in marks:
+        pieces += _read_piece(text, start, mark.start(), how)
+        start = mark.end()
+    return pieces + _read_piece(text, start, end, how)
 
 
 def _read_piece(text: str, start: int, end: int, how: How) -> list[Piece]:
