@@ -3,7 +3,7 @@
 The rows in work are a list without order in time: each has its own prompt, its own number of tokens, and its own slot
 in memory. A row that ends leaves the list, and nothing is copied; when enough slots are free, the next prompts are read
 and their samples join. Rows of one prompt stand together, so that its keys and values are read once for all of them.
-All that happens at every token is one call of the kernels, which come back for several tokens at a time only.
+One call of the kernels writes several tokens of all rows.
 
 Shapes: R rows that join, N tokens of the prompts that are read together, D width, W projected width, X most new tokens.
 """

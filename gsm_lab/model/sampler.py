@@ -223,7 +223,7 @@ def choose(logits_RV: Tensor, uniforms_R: Tensor, temperature: float) -> tuple[T
     """
     logprobs_RV = torch.log_softmax(logits_RV / temperature if temperature > 0 else logits_RV, dim=1)
     if temperature == 0:
-        chosen_R = logprobs_RV.argmax(dim=1)
+        chosen_R = logits_RV.argmax(dim=1)  # log-probabilities may be rounded to the same number
     else:
         cumulative_RV = logprobs_RV.exp().cumsum(dim=1, dtype=torch.float64)
         total_R = cumulative_RV[:, -1]

@@ -59,7 +59,7 @@ class Piece:
         start: its first character.
         end: the character behind its last.
         is_continued: whether a calculation within the same step stands before it.
-        text: a step in the words of the grammar, but with its own name.
+        text: what to compare with the grammar's own words for the step; empty if there is nothing to compare.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ def _checked(pieces: list[Piece]) -> list[Piece]:
 
 
 def _statement(piece: str, how: How) -> tuple[Statement, tuple[str, ...], str]:
-    """One statement, what had to be overlooked, and, of a step, how the grammar would have it.
+    """One statement, what had to be overlooked, and its words as the grammar has them, if they can be had.
 
     The solutions of one problem have many statements in common.
     """
@@ -245,12 +245,11 @@ def _meant(text: str, how: How, notes: dict[str, None]) -> Statement | None:
             return Answer(value)
     lead = LEAD_IN.match(text)
     short = text[lead.end() :] if lead else text
-    last = text.rpartition("=")[2].rstrip(MARKS_BETWEEN)
-    is_last_read = "=" not in text or _link(how, {}, last) is not None
-    folded = text.casefold()
+    is_last_read = "=" not in text or _is_link(text.rpartition("=")[2], how)
+    small = text.lower() if text.isascii() else ""
     for kind, pattern, is_chain_last, last_word in (*how.patterns, *OTHER_ENGLISH):
-        if (is_chain_last and not is_last_read) or last_word not in folded:
-            continue
+        if (is_chain_last and not is_last_read) or (small and last_word not in small):
+            continue  # it would come to nothing, in more time
         for one in (text, short) if lead else (text,):
             found = pattern.fullmatch(one)
             if found is None:
@@ -286,6 +285,11 @@ def _from_slots(kind: str, found: re.Match[str], text: str, how: How, notes: dic
 def _link(how: How, notes: dict[str, None], text: str) -> Expression | None:
     """A link of a chain, maybe a number with a unit word."""
     return _expression(how, notes, without_unit(text, how, notes) if how.units else text)
+
+
+def _is_link(text: str, how: How) -> bool:
+    """Whether a text, or what stands before the marks at its end, can be read as a link of a chain."""
+    return _link(how, {}, text.rstrip(MARKS_BETWEEN)) is not None or _link(how, {}, text) is not None
 
 
 def _expression(how: How, notes: dict[str, None], text: str) -> Expression | None:

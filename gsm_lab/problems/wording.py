@@ -34,8 +34,8 @@ ANSWERED = re.compile(
     re.I,
 )
 LoosePattern = tuple[str, re.Pattern[str], bool, str]
-"""A kind of statement; its regular expression; whether what stands behind the last "=" of a text, but for a mark, is
-always the last link of its chain; and a word without which no text matches, in small letters."""
+"""A kind of statement; its regular expression; whether what stands behind the last "=" of a text, but for marks, is
+always the last link of its chain; and a word without which no ASCII text matches, in small letters."""
 OTHER_ENGLISH: tuple[LoosePattern, ...] = tuple(
     (kind, re.compile(pattern, re.I), is_chain_last, "")
     for kind, pattern, is_chain_last in (
@@ -228,7 +228,7 @@ def _loose(kind: str, pattern: str) -> re.Pattern[str]:
             result = result.removesuffix(r"\s+") + r"\s*=\s*"
         elif part == "so" and kind == "step":
             result += "(?:so|then|thus|hence|therefore)"
-        elif part in MARKS_BETWEEN:  # and at both ends, where a part is empty
+        elif part in MARKS_BETWEEN:  # an empty part, too: at both ends, and between neighbours
             result += f"[{MARKS_BETWEEN}]?"
         else:
             result += re.escape(part)

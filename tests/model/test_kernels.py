@@ -181,6 +181,22 @@ def test_tokens_are_those_of_the_cumulative_distribution(temperature):
     assert np.abs(logprobs[:, 0] - wanted_logprobs.numpy()).max() < 1e-5
 
 
+def test_at_a_huge_temperature_all_tokens_are_alike():
+    uniforms_R = (np.arange(40) + 0.5) / 40
+    chosen, logprobs = chosen_tokens(torch.randn(40, 20), uniforms_R, 1e60)
+    assert (chosen[:, 0] == np.arange(40) // 2).all()
+    assert np.abs(logprobs + np.log(20)).max() < 1e-5
+
+
+@pytest.mark.parametrize("greedy", [chosen_tokens, lambda *given: choose(given[0], torch.empty(0), given[2])])
+def test_the_likeliest_token_is_that_of_the_largest_logit_however_close_the_next(greedy):
+    logits = torch.zeros(1, 64)
+    logits[0, 3] = 0.1
+    logits[0, 9] = torch.tensor(0.1).nextafter(torch.tensor(1.0))
+    chosen, _ = greedy(logits, [0.5], 0.0)
+    assert chosen.item() == 9
+
+
 def test_impossible_tokens_have_no_share_and_are_never_chosen():
     logits = torch.zeros(1, 20)
     logits[0, [0, 7, 19]] = float("-inf")
@@ -197,7 +213,7 @@ def test_numbers_that_are_none_stay_none():
     for temperature in (1.0, 0.0):
         chosen, logprobs = chosen_tokens(logits, [0.2, 0.9], temperature)
         assert np.isnan(logprobs).all()
-        assert (chosen < 20).all()
+        assert ((chosen >= 0) & (chosen < 20)).all()
     assert kernels.swiglu(torch.full((1, 32), float("nan"))).isnan().all()
 
 

@@ -1,5 +1,6 @@
 """Gold is correct, every class of wrong step is caught, and rewards are what their names say."""
 
+import dataclasses
 import itertools
 import random
 
@@ -25,10 +26,10 @@ from gsm_lab.problems import (
 )
 from gsm_lab.problems.algebra import regroups
 from gsm_lab.problems.marks import FORM
-from gsm_lab.problems.reading import read_freely
-from gsm_lab.problems.statements import Step
+from gsm_lab.problems.reading import _understood, read_freely
+from gsm_lab.problems.statements import Malformed, Solve, Step
 from gsm_lab.problems.verdicts import ERRORS
-from gsm_lab.problems.wording import LAYOUT, WORDING
+from gsm_lab.problems.wording import LAYOUT, PRODUCTS, WORDING, How, how_of
 
 ONE_MODE = {"carried_slip": {"forward"}, "wrong_equation": {"reverse"}, "wrong_solving": {"reverse"}}
 ONE_MODE |= {"exchanged_constants": {"forward"}}
@@ -59,14 +60,14 @@ def say(exercise: Exercise, text: str) -> str:
     return " ".join(lookup.get(word, word) for word in text.split())
 
 
-def summed(operation: Operation, constant: int, modulus: int | None = None) -> Exercise:
+def summed(operation: Operation, constant: int, modulus: int | None = None, frames: str = "terse") -> Exercise:
     """a = 3, b = 6, and asked c = constant, operation, a + b."""
     nodes = (
         Node(LIONS, Operation.CONSTANT, 3),
         Node(OTTERS, Operation.CONSTANT, 6),
         Node(OWLS, operation, constant, (0, 1)),
     )
-    return render(Problem(DependencyGraph(nodes), 2, modulus), load_template("zoo", "terse"), random.Random(0))
+    return render(Problem(DependencyGraph(nodes), 2, modulus), load_template("zoo", frames), random.Random(0))
 
 
 SUM, PRODUCT, REMAINDER = summed(Operation.PLUS, 2), summed(Operation.TIMES, 2), summed(Operation.TIMES, 2, 7)
@@ -136,6 +137,68 @@ def test_a_step_known_at_sight_is_judged_as_all_rules_judge_it(exercises):
                 assert set(seen.grade.deviation) - overlooked == set(judged.grade.deviation) - overlooked
                 num_compared += 1
     assert num_compared > 3 * len(exercises)
+
+
+LAST_LINKS = (
+    *("k = 3 + 4 = 7", "k = 3 + 4 = 7 goats", "k = 3 + 4 = 7. Define", "k = 2(3 + 4) = 14", "k = 3 = 1,000"),
+    *("k = 3 = 5.0", "k = 3 + 4 = 7,", "k = 3 + 4 = 7:", "k = 3 + 4 = 7,;", "k = 3 = ,", "k = 3 + ,", "k = 3 = ("),
+    *("k = = 3", "k =", "7"),
+)
+
+
+@pytest.mark.parametrize("frames", ["english", "terse", "paraphrase", "chinese", "ours"])
+def test_what_is_not_tried_would_not_have_been_read(frames):
+    """Patterns are left out where a chain's last link, or a word that they need, forbids them: only time is saved."""
+    grammar = load_template("zoo", "english" if frames == "ours" else frames).grammar
+    if frames == "ours":
+        grammar = dataclasses.replace(
+            grammar,
+            step="Now {n} is {v}, for {v} = {chain}",
+            solve="It follows: {equation}",
+            unknown="Nobody knows {n} ({v}), alas",
+            retract="No, scrap it",
+        )
+    units = frozenset({"goats"})
+    how = how_of(grammar, units)
+    slow = How(grammar, units, tuple((kind, pattern, False, "") for kind, pattern, _, _ in how.patterns))
+    heads = (
+        "",
+        "Define goats at B as k; so ",
+        "define goats as k, then ",
+        "goats ",
+        "Hence ",
+        "it follows: ",
+        "so ",
+        "- ",
+    )
+    texts = [head + chain for head in heads for chain in LAST_LINKS]
+    texts += [grammar.step.format(n="Goats", v="k", chain=chain) for chain in LAST_LINKS]
+    texts += [grammar.solve.format(equation=chain).lower() for chain in LAST_LINKS]
+    texts += ["No, scrap it", "NO, SCRAP IT", "no, scrap \u0131t", "Wait, that is not right", "that is not r\u0131ght"]
+    texts += [
+        "nobody knows goats (k), alas",
+        "Define goats as k; its value is not known yet",
+        "goats ?",
+        "undo",
+        "UNDO.",
+    ]
+    found = [_understood(text, how) for text in texts]
+    assert found == [_understood(text, slow) for text in texts]
+    kinds = {type(statement) for statement, _, _ in found}
+    assert Malformed in kinds
+    assert {Step, Solve} & kinds
+
+
+def test_products_without_a_sign_are_read_within_a_step_too():
+    text = (
+        " Define {0} as a; so a = 3. Define {1} as b; so b = 6. "
+        "Define {2} as c; t = 2(a + b) = 2(3 + 6) = 2 * 9 = {3}; so c = t = {3}. Answer: {3}."
+    )
+    exercise = summed(Operation.TIMES, 2, frames="english")
+    right = grade(exercise, text.format(*exercise.names, 18))
+    assert right.verdict is Verdict.CORRECT
+    assert PRODUCTS in right.deviation
+    assert grade(exercise, text.format(*exercise.names, 17)).verdict is Verdict.WRONG
 
 
 def test_mutations_that_keep_the_answer_are_luck(exercises):

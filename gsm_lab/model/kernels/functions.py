@@ -366,7 +366,7 @@ class _WritingStruct(ctypes.Structure):
     """`Writing` of kernels.c."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("longest", "vocabulary", "num_rows", "num_ended")),
+        *((name, ctypes.c_int64) for name in ("longest", "vocabulary", "num_rows", "num_ended", "takes_likeliest")),
         ("scale", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in ("uniforms", "ends", "tokens", "logprobs", "lengths", "finished")),
         *((name, ctypes.c_void_p) for name in ("rows", "ended", "groups")),
@@ -409,14 +409,13 @@ class Writing:
         given = (np.ascontiguousarray(uniforms_SX, np.float64), np.ascontiguousarray(ends_V, np.bool_))
         self._alive = (*given, tokens_SX, logprobs_SX, lengths_S, finished_S, self._rows, self._ended, groups)
         assert all(array.flags.c_contiguous for array in self._alive)
-        self.struct = _WritingStruct(
-            tokens_SX.shape[1],
-            len(ends_V),
-            0,
-            0,
-            1.0 / temperature if temperature else 0.0,
-            *(array.ctypes.data for array in self._alive),
-        )
+        assert uniforms_SX.shape == tokens_SX.shape == logprobs_SX.shape
+        assert (len(tokens_SX),) == lengths_S.shape == finished_S.shape
+        assert tokens_SX.dtype == lengths_S.dtype == np.int64
+        assert (logprobs_SX.dtype, finished_S.dtype) == (np.dtype(np.float32), np.dtype(np.bool_))
+        scale = 1.0 / temperature if temperature else 1.0
+        addresses = (array.ctypes.data for array in self._alive)
+        self.struct = _WritingStruct(tokens_SX.shape[1], len(ends_V), 0, 0, temperature == 0, scale, *addresses)
 
     @property
     def num_rows(self) -> int:
@@ -432,8 +431,10 @@ class Writing:
     ) -> None:
         """Take rows into work, and write their first tokens from the logits of what follows their prompts.
 
-        Of each row: where its prompt is kept, its slot, and its sample.
+        Of each row: where its prompt is kept, its slot, and its sample. Those that have ended have to be taken before.
         """
+        assert not self.struct.num_ended
+        assert self.num_rows + len(samples) <= len(self._rows)
         first, assigned = self.num_rows, np.array((prompts, slots, samples)).T
         self._rows[first : first + len(assigned)] = np.pad(assigned, ((0, 0), (0, self._ROW - 3)))
         self.struct.num_rows += len(assigned)
@@ -631,6 +632,7 @@ class Stack:
         arrays = (norm_D.contiguous(), self._head_panels, embedding_VD.contiguous())
         made = (*arrays, room, qkv_WD.new_empty(most_rows, self._vocabulary))
         self._alive = (matrices, pointers, panels, memories, addresses, made)
+        self._most_rows = most_rows
         told = (ctypes.addressof(pointers), panels.data_ptr(), ctypes.addressof(addresses))
         ends = (tensor.data_ptr() for tensor in made)
         self._struct = _StackStruct(len(memories), len(out_DM), down_DF.shape[1], float(eps), *told, *ends)
@@ -647,4 +649,5 @@ class Stack:
 
         Each row remembers the token that it reads, and attends to its prompt and to all its own.
         """
+        assert writing.num_rows <= self._most_rows
         _call("write_on", self._struct, writing.struct, most_tokens, enough)

@@ -336,13 +336,13 @@ void logprob_backward(num n_rows, num vocabulary, const float *logits, const num
     }
 }
 
-/* Token v when the uniform falls into [P(0..v-1), P(0..v)) of softmax(row * scale), and its log-probability; where scale
-   is 0, the first of the likeliest, and that of softmax(row). */
-static num choose_token(num vocabulary, const float *row, double uniform, float scale, float *logprob) {
-    const float own_scale = scale ? scale : 1.0f;
-    float most, *shares = scratch(OWN, padded(vocabulary)), total = exp_sum(vocabulary, row, own_scale, &most, shares);
+/* Token v when the uniform falls into [P(0..v-1), P(0..v)) of softmax(row * scale), or the first of the likeliest; and its
+   log-probability. */
+static num choose_token(num vocabulary, const float *row, double uniform, float scale, num takes_likeliest,
+                        float *logprob) {
+    float most, *shares = scratch(OWN, padded(vocabulary)), total = exp_sum(vocabulary, row, scale, &most, shares);
     num token = 0;
-    if (scale) {
+    if (!takes_likeliest) {
         double sum = 0.0, below = 0.0;
         num at = 0;
         for (; at < vocabulary; at += LANES) sum += exact_sum_of(load(shares + at));
@@ -359,7 +359,7 @@ static num choose_token(num vocabulary, const float *row, double uniform, float 
     } else {
         while (token + 1 < vocabulary && row[token] != most) token++;
     }
-    *logprob = (row[token] - most) * own_scale - logf(total);
+    *logprob = (row[token] - most) * scale - logf(total);
     return token;
 }
 
@@ -372,7 +372,8 @@ typedef struct {
    S samples, R places for rows. */
 typedef struct {
     num longest, vocabulary, num_rows, num_ended;
-    float scale;               /* of the logits; 0 takes the likeliest token */
+    num takes_likeliest;       /* whether the likeliest tokens are chosen, not by chance */
+    float scale;               /* of the logits */
     const double *uniforms;    /* (S, longest): what chooses */
     const unsigned char *ends; /* (V): whether a token ends a sample */
     num *tokens;               /* (S, longest) */
@@ -391,13 +392,13 @@ enum { PROMPT, SLOT, SAMPLE, LENGTH, TOKEN, ROW_SIZE };
 static num *row_of_work(const Writing *writing, num row) { return writing->rows + row * ROW_SIZE; }
 
 /* A token for each row from `first` on, from their logits; all threads call this together. */
-static void share_choices(const Writing *writing, num first, const float *logits) {
+static void share_choices(Writing *writing, num first, const float *logits) {
 #pragma omp for schedule(static)
     for (num n = first; n < writing->num_rows; n++) {
         num *row = row_of_work(writing, n);
         const num at = row[SAMPLE] * writing->longest + row[LENGTH]++;
         row[TOKEN] = choose_token(writing->vocabulary, logits + (n - first) * writing->vocabulary, writing->uniforms[at],
-                                  writing->scale, writing->logprobs + at);
+                                  writing->scale, writing->takes_likeliest, writing->logprobs + at);
         writing->tokens[at] = row[TOKEN];
     }
 }
@@ -868,7 +869,7 @@ static num num_threads(void) {
 }
 
 /* Find the groups of the rows in work: how many there are. */
-static num find_groups(const Writing *writing) {
+static num find_groups(Writing *writing) {
     Group *groups = writing->groups;
     num count = 0;
     for (num n = 0; n < writing->num_rows; n++) {
@@ -1449,7 +1450,7 @@ typedef struct {
 } Stack;
 
 /* Read the last token of every row, and choose the next one. */
-static void step_rows(const Stack *stack, const Writing *writing) {
+static void step_rows(const Stack *stack, Writing *writing) {
     enum { MOST_ROWS = 256 }; /* at a time, so that they stay in the cache */
     const Memory *of_first = stack->memories[0];
     const num n_rows = writing->num_rows, width = stack->width, hidden = stack->hidden, vocabulary = writing->vocabulary;

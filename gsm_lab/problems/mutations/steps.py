@@ -55,9 +55,9 @@ def wrong_name(gold: Gold, rng: random.Random) -> Rows:
     if not others:
         return None
     other = rng.choice(others)
-    if gold.exercise.grammar.has_variables and rng.random() < 0.5:
-        letter, text = step.variable, text_of(step, gold.exercise.grammar)
-        place = text.rindex(f"{letter} = {write_expression(step.chain[0])}")
+    letter, text = step.variable, text_of(step, gold.exercise.grammar)
+    place = text.rfind(f"{letter} = {write_expression(step.chain[0])}")  # frames of others may have it otherwise
+    if gold.exercise.grammar.has_variables and rng.random() < 0.5 and place >= 0:
         swapped = letter.swapcase() if letter.swapcase() in gold.name_of else gold.step(other).variable
         return gold.with_statement(at, Malformed(text[:place] + swapped + text[place + len(letter) :]))
     rows = gold.with_statement(at, replace(step, name=gold.step(other).name))
