@@ -123,12 +123,16 @@ def means_the_same(one: Expression, other: Expression, values: Mapping[str, Numb
 
     A number in `one` may stand for a name in `other` that has this value.
     """
-    left, right = multiplied_out(one), multiplied_out(other)
-    if left is None or right is None:
+    left = multiplied_out(one)
+    return left is not None and means(left, other, values)
+
+
+def means(left: Polynomial, other: Expression, values: Mapping[str, Number] | None = None) -> bool:
+    """The same of an expression that is multiplied out already."""
+    right = multiplied_out(other)
+    if right is None:
         return False
-    if left == right:
-        return True
-    return values is not None and _put_in_matches(left, right, values)
+    return left == right or (values is not None and _put_in_matches(left, right, values))
 
 
 def _put_in_matches(left: Polynomial, right: Polynomial, values: Mapping[str, Number]) -> bool:

@@ -1,6 +1,6 @@
 """Whether an expression is the definition of a quantity, however it is written."""
 
-from gsm_lab.problems.algebra import Number, means_the_same, remainder, signs_in, written
+from gsm_lab.problems.algebra import Number, means, means_the_same, multiplied_out, remainder, signs_in, written
 from gsm_lab.problems.graph import Operation
 from gsm_lab.problems.marks import ALIASED, INLINED, ORDER, PUT_IN, SPLIT, Marks
 from gsm_lab.problems.statements import Binary, Expression
@@ -63,9 +63,7 @@ def is_same(given: Expression, earlier: Expression, marks: Marks) -> bool:
     if not _may_be_equal(one, other, marks):
         return False
     values = _known_values(marks)
-    return means_the_same(one, other, values) or any(
-        means_the_same(one, _without_copies(full, marks), values) for full in _expanded(other, one, marks)[0]
-    )
+    return means_the_same(one, other, values) or _means_any(one, _expanded(other, one, marks)[0], values, marks)
 
 
 def is_definition(given: Expression, name: str, kind: str, marks: Marks) -> bool:
@@ -102,14 +100,25 @@ def _means(given: Expression, wanted: Expression, name: str, marks: Marks) -> bo
         return True
     values = _known_values(marks)
     expanded, leaves = _expanded(other, one, marks)
-    for full in expanded:
-        if means_the_same(one, _without_copies(full, marks), values):
-            marks.deviate(INLINED)
-            return True
+    if _means_any(one, expanded, values, marks):
+        marks.deviate(INLINED)
+        return True
     if means_the_same(one, other, values | leaves):
         marks.deviate(PUT_IN)
         return True
     return _is_in_forms(given, wanted, marks)
+
+
+def _means_any(one: Expression, others: list[Expression], values: dict[str, Number], marks: Marks) -> bool:
+    """Whether an expression means any of these, with numbers put in maybe: each of its names has to be in that, too."""
+    left, names = multiplied_out(one), set(names_in(one))
+    if left is None:
+        return False
+    for full in others:
+        other = _without_copies(full, marks)
+        if names.issubset(names_in(other)) and means(left, other, values):
+            return True
+    return False
 
 
 def _foreign_in(expression: Expression, marks: Marks) -> set[str]:

@@ -198,13 +198,18 @@ def changed_chunk(source: Source, mode: str, wanted: Sequence[tuple[str, str]], 
     return counts, examples
 
 
+def fuzz_of_chunk(source: Source, num: int, first: int) -> Iterator[tuple[str, Exercise, str | bytes]]:
+    """Texts `first` and those after it, of `num` in all: kind, exercise and text."""
+    exercises = [source.exercise("fuzz", first // FUZZ_CHUNK * 16 + number)[0] for number in range(16)]
+    rng = stream(source.seed, "certify", "fuzz texts", first)
+    return fuzz_texts(exercises, min(FUZZ_CHUNK, num - first), rng)
+
+
 def fuzzed_chunk(source: Source, num: int, first: int) -> Tally:
     """Throw texts `first` and those after it at the grader."""
     counts: Counter[Key] = Counter()
     examples: list[dict[str, Any]] = []
-    exercises = [source.exercise("fuzz", first // FUZZ_CHUNK * 16 + number)[0] for number in range(16)]
-    rng = stream(source.seed, "certify", "fuzz texts", first)
-    texts = fuzz_texts(exercises, min(FUZZ_CHUNK, num - first), rng)
+    texts = fuzz_of_chunk(source, num, first)
     for number, (kind, exercise, text) in enumerate(texts):
         verdict, laws = broken_laws(exercise, text, is_thorough=number % 10 == 0)
         counts["fuzz", kind, str(verdict)] += 1
