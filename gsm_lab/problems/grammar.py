@@ -141,8 +141,19 @@ class Reader:
     pattern: re.Pattern[str]
 
 
+_ENDS_A_NAME = re.compile(r"\{n\}[^=<>:;?{}]*(?:(?<![\w}])\{v\}(?!\w)[^=<>:;?{}]*)*[=<>:;?]", re.ASCII)
+"""Words behind a name, up to a mark that no name has, that tell where it ends: longest first finds it soonest."""
+
+
 def slot_at(number: int, parts: Sequence[str], slot: str) -> str:
-    """What fills a slot, part so-and-so of a pattern: at the end it gives nothing back, which would help no match."""
+    """What fills a slot, part so-and-so of a pattern, without trying what helps no match.
+
+    At the end it gives nothing back. A name before a space and an expression at the end goes up to the first space:
+    what does not fit behind that one fits behind none.
+    """
+    match parts[number:]:
+        case ["{n}", space, "{chain}" | "{expression}" | "{equation}", ""] if space.isspace():
+            return r"(?P<n>[^=<>:;?][^=<>:;?\s]{0,199}+)"
     is_last = number == len(parts) - 2 and not parts[-1]
     return slot.removesuffix("})") + "}+)" if is_last and slot.endswith("})") else slot
 
@@ -154,7 +165,6 @@ def _readers(grammar: TraceGrammar) -> tuple[Reader, ...]:
     A step comes last: where it has few words of its own, most statements look like one.
     """
     slots = {
-        "{n}": r"(?P<n>[^=<>:;?]{1,200}?)",
         "{expression}": r"(?P<expression>[^=<>:;?]{1,2000})",
         "{chain}": r"(?P<chain>[^<>:;?]{1,4000})",
         "{equation}": r"(?P<equation>[^<>:;?]{1,4000})",
@@ -162,6 +172,7 @@ def _readers(grammar: TraceGrammar) -> tuple[Reader, ...]:
 
     def compiled(kind: str) -> Reader:
         body = " ".join(getattr(grammar, kind).removesuffix(grammar.statement_end).split())
+        name = r"(?P<n>[^=<>:;?]{1,200})" if _ENDS_A_NAME.search(body) else r"(?P<n>[^=<>:;?]{1,200}?)"
         slots["{value}"] = r"(?P<value>.{1,100})" if kind == "answer" else r"(?P<value>[0-9]{1,20})"
         parts = re.split(r"(\{\w+\})", body)
         seen_variable = False
@@ -171,7 +182,7 @@ def _readers(grammar: TraceGrammar) -> tuple[Reader, ...]:
                 result += "(?P=v)" if seen_variable else r"(?P<v>[A-Za-z]\w{0,30})"
                 seen_variable = True
             else:
-                result += slot_at(number, parts, slots.get(part, re.escape(part)))
+                result += slot_at(number, parts, name if part == "{n}" else slots.get(part, re.escape(part)))
         return Reader(kind, parts[0], parts[-1], re.compile(result, re.ASCII))
 
     return tuple(map(compiled, ("answer", "retract", "plan", "unknown", "given", "solve", "check", "step")))

@@ -12,6 +12,7 @@ from gsm_lab.problems.exercise import Exercise
 from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, VARIABLES, TraceGrammar
 from gsm_lab.problems.graph import IMPLICIT, Node, Operation
 from gsm_lab.problems.measures import linear_forms
+from gsm_lab.problems.phrase import single_spaced
 from gsm_lab.problems.solution import chain_text, definition_text, equation_texts, form_chain_text, last_check
 from gsm_lab.problems.statements import Check, Given, Plan, Solve, Statement, Step, Unknown
 from gsm_lab.problems.trace import MOST_CHARACTERS, read_statement
@@ -27,7 +28,7 @@ def num_retracted(exercise: Exercise, text: str) -> int | None:
     if len(text) > MOST_CHARACTERS:
         return None
     answer = grammar.answer.format(value=exercise.answer)
-    body = " ".join(text.split())
+    body = single_spaced(text)
     if form == "answer_only":
         return 0 if body == answer else None
     end = grammar.statement_end

@@ -19,6 +19,13 @@ def phrase_of(pattern: str, slots: Sequence[str]) -> Phrase:
     return tuple(pieces), text
 
 
+def single_spaced(text: str) -> str:
+    """The text with one space for every white space in it, and none at its ends: `" ".join(text.split())`."""
+    if "  " in text or not text.isprintable():  # of all white space the space alone is printable
+        return " ".join(text.split())
+    return text.strip()
+
+
 def fill(phrase: Phrase, texts: tuple[str, ...]) -> str:
     """The phrase with `texts` in its slots, by their numbers."""
     pieces, end = phrase

@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache, partial
 
 from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, TraceGrammar, statement_ends
-from gsm_lab.problems.phrase import fill
+from gsm_lab.problems.phrase import fill, single_spaced
 from gsm_lab.problems.statements import Answer, Expression, Malformed, Prose, Statement, Step
 from gsm_lab.problems.trace import (
     MOST_CHARACTERS,
@@ -115,7 +115,7 @@ def _read_piece(text: str, start: int, end: int, how: How) -> list[Piece]:
     if start == end:
         return []
     raw = text[start:end]
-    piece = " ".join(raw.split())
+    piece = single_spaced(raw)
     statement, deviations, words = _statement(piece, how)
     if not isinstance(statement, Malformed):
         return [Piece(start, end, statement, deviations, text=words)]

@@ -26,6 +26,7 @@ from fractions import Fraction
 
 from gsm_lab.problems.grammar import ANSWER, END_ANSWER, END_THINK, THINK, TraceGrammar, statement_ends
 from gsm_lab.problems.graph import Linear
+from gsm_lab.problems.phrase import single_spaced
 from gsm_lab.problems.statements import (
     Answer,
     Binary,
@@ -106,7 +107,7 @@ def read_trace(text: str, grammar: TraceGrammar, form: str = "steps") -> list[St
     if form == "think":
         return _read_tags(text, grammar)
     ends = statement_ends(grammar.statement_end)
-    pieces = (" ".join(piece.split()) for piece in ends.split(text))
+    pieces = map(single_spaced, ends.split(text))
     return [read_statement(piece, grammar) for piece in pieces if piece]
 
 
@@ -146,6 +147,8 @@ def read_operand(token: str) -> Expression | None:
 
 def read_expression(text: str, operand: Operand = read_operand) -> Expression | None:
     """The tree of `2 * ( k + B )`, or None if the text is not an expression; `operand` reads what is between signs."""
+    if (plain := text.strip()).isalnum():
+        return operand(plain)
     pieces = _SIGNS.split(text)
     tokens = [token for piece in pieces if (token := piece.strip())]
     if len(pieces) == 1:

@@ -6,6 +6,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from gsm_lab.problems.grammar import TraceGrammar, slot_at
+from gsm_lab.problems.phrase import single_spaced
 from gsm_lab.problems.statements import Binary, Expression
 from gsm_lab.problems.trace import MOST_DIGITS, read_whole
 
@@ -13,11 +14,14 @@ LAYOUT, SIGNS, UNITS, SEPARATORS = "marks of layout", "other signs", "unit words
 DECIMALS, WORDING, PRODUCTS, TAGS = "decimals", "other wording", "products without a sign", "other tags"
 PROSE = "words beside the steps"
 _ODD_MARKS = ("**", "__", "`", "$", "\\")
+_STARTS = "-*#0123456789\u2022"
+"""What an odd start, or a bullet, begins with."""
 _ODD_START = re.compile(r"(?:[-*]|[0-9]{1,3}[.)]|#{1,6}) ")
 _TIMES, _DIVIDE, _MINUS = "\u00d7\u00b7\u22c5\u2219\u2715\u2217\uff0a", "\u00f7\u2215\uff0f", "\u2212\u2013\uff0d"
 _SIGN_TABLE = {ord(sign): "*" for sign in _TIMES} | {ord(sign): "/" for sign in _DIVIDE}
 _SIGN_TABLE |= {ord(sign): "-" for sign in _MINUS} | {0xFF1D: "=", 0xFF0B: "+", 0xFF08: "(", 0xFF09: ")"}
 _SIGN_TABLE |= {0xFF10 + digit: str(digit) for digit in range(10)}
+_OTHER_SIGN = re.compile(f"[{''.join(map(chr, _SIGN_TABLE))}]")
 _LATEX = {r"\times": "*", r"\cdot": "*", r"\div": "/", r"\(": "", r"\)": "", r"\[": "", r"\]": ""}
 MARKS_BETWEEN = ";,:\uff1b\uff0c\uff1a"
 _MARKS = re.compile(r"\*\*|__|[`$]")
@@ -108,7 +112,9 @@ def how_of(grammar: TraceGrammar, units: frozenset[str]) -> How:
 
 def is_odd(piece: str) -> bool:
     """Whether a piece has what the grammar never has: a closer look is due before its patterns take that for a name."""
-    return not piece.isascii() or any(mark in piece for mark in _ODD_MARKS) or _ODD_START.match(piece) is not None
+    if not piece.isascii() or any(mark in piece for mark in _ODD_MARKS):
+        return True
+    return piece[:1] in _STARTS and _ODD_START.match(piece) is not None
 
 
 def is_prose(text: str) -> bool:
@@ -122,15 +128,16 @@ def is_prose(text: str) -> bool:
 
 def without_layout(piece: str, end: str, notes: dict[str, None]) -> str:
     """The piece without marks of layout, with the signs of the grammar."""
-    text = piece if piece.isascii() else piece.translate(_SIGN_TABLE)
+    has_others = not piece.isascii() and _OTHER_SIGN.search(piece) is not None  # to translate is slow
+    text = piece.translate(_SIGN_TABLE) if has_others else piece
     for old, new in _LATEX.items() if "\\" in text else ():
         text = text.replace(old, new)
     if text != piece:
         notes[SIGNS] = None
-    plain = _MARKS.sub("", text).strip()
-    if bullet := _BULLET.match(plain):
+    plain = (_MARKS.sub("", text) if any(mark in text for mark in _ODD_MARKS) else text).strip()
+    if plain and plain[0] in _STARTS and (bullet := _BULLET.match(plain)):
         plain = plain[bullet.end() :]
-    plain = " ".join(plain.split()).removesuffix(end).rstrip()
+    plain = single_spaced(plain).removesuffix(end).rstrip()
     if plain != text:
         notes[LAYOUT] = None
     return plain
@@ -205,6 +212,12 @@ def _loose_patterns(grammar: TraceGrammar) -> tuple[LoosePattern, ...]:
     return tuple(found)
 
 
+def _has_mark_and_space(parts: list[str]) -> bool:
+    """Whether these parts of a pattern begin with a mark and then a space."""
+    shown = [part for part in parts if part]
+    return len(shown) > 1 and shown[0] in MARKS_BETWEEN and shown[1].isspace()
+
+
 def _loose(kind: str, pattern: str) -> re.Pattern[str]:
     slots = {
         "{n}": r"(?P<n>[^=<>:;?]{1,200}?)",
@@ -221,6 +234,8 @@ def _loose(kind: str, pattern: str) -> re.Pattern[str]:
             result += rf"(?P<v{again or ''}>[^\W\d]\w{{0,60}})"
         elif part in slots:
             result += slot_at(number, parts, slots[part])
+            if part == "{n}" and _has_mark_and_space(parts[number + 1 :]):
+                result += rf"(?=[{MARKS_BETWEEN}\s])"  # nowhere else does a name end, and to see that first is quick
         elif part.isspace():
             if not result.endswith(r"\s*"):
                 result += r"\s*" if result.endswith("?") else r"\s+"

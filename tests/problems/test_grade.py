@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import random
+import re
 
 import pytest
 
@@ -26,6 +27,7 @@ from gsm_lab.problems import (
 )
 from gsm_lab.problems.algebra import regroups
 from gsm_lab.problems.marks import FORM
+from gsm_lab.problems.phrase import single_spaced
 from gsm_lab.problems.reading import _understood, read_freely
 from gsm_lab.problems.statements import Malformed, Solve, Step
 from gsm_lab.problems.verdicts import ERRORS
@@ -187,6 +189,88 @@ def test_what_is_not_tried_would_not_have_been_read(frames):
     kinds = {type(statement) for statement, _, _ in found}
     assert Malformed in kinds
     assert {Step, Solve} & kinds
+
+
+LONGEST_FIRST, TO_A_SPACE = "(?P<n>[^=<>:;?]{1,200})", r"(?P<n>[^=<>:;?][^=<>:;?\s]{0,199}+)"
+SHORTEST_FIRST = "(?P<n>[^=<>:;?]{1,200}?)"
+OWN_STEPS = (
+    "Now {n} is {v}, for {v} = {chain}",
+    "{n}{v}; {chain}",
+    "{n} as {v}as = {chain}",
+    "{n} {v} {chain}",
+    "{n} : {chain}",
+)
+BITS = (
+    "k",
+    "x1",
+    "as",
+    "is",
+    "for",
+    "=",
+    ";",
+    ":",
+    ",",
+    "2",
+    "+",
+    "otters",
+    "<",
+    "?",
+    "\u4e3a",
+    "\u5219",
+    "Now",
+    "let",
+)
+
+
+@pytest.mark.parametrize("step", [*known_frames(), *OWN_STEPS])
+def test_names_end_where_a_patient_reader_ends_them(step):
+    """Some names are looked for from the other end, or up to a space: only time is saved."""
+    is_known = step in known_frames()
+    grammar = load_template("zoo", step if is_known else "english").grammar
+    if not is_known:
+        grammar = dataclasses.replace(grammar, step=step)
+    rng = random.Random(step)
+    readers = [
+        one for one in grammar.readers if LONGEST_FIRST in one.pattern.pattern or TO_A_SPACE in one.pattern.pattern
+    ]
+    patient = []
+    for reader in readers:
+        pattern = reader.pattern.pattern.replace(LONGEST_FIRST, SHORTEST_FIRST).replace(TO_A_SPACE, SHORTEST_FIRST)
+        patient.append(re.compile(pattern, reader.pattern.flags))
+    num_read = 0
+    for _ in range(3000):
+        name, chain = (" ".join(rng.choices(BITS, k=rng.randint(1, 4))) for _ in range(2))
+        text = getattr(grammar, rng.choice(("step", "plan", "unknown", "given")))
+        for slot in ("{expression}", "{equation}"):
+            text = text.replace(slot, "{chain}")
+        text = text.format(n=name, v=rng.choice(BITS[:5]), chain=chain, value=7)
+        if rng.random() < 0.5:
+            at = rng.randrange(len(text))
+            text = text[:at] + rng.choice(("", " ", *BITS)) + text[at + rng.randint(0, 2) :]
+        text = " ".join(text.split()).removesuffix(grammar.statement_end).rstrip()
+        for reader, slow in zip(readers, patient, strict=True):
+            found, wanted = reader.pattern.fullmatch(text), slow.fullmatch(text)
+            assert (found and found.groupdict()) == (wanted and wanted.groupdict()), text
+            num_read += found is not None
+    assert bool(readers) == (num_read > 100)
+
+
+def test_a_name_and_what_follows_are_set_apart():
+    grammar = load_template("zoo", "paraphrase").grammar
+    how = how_of(grammar, frozenset())
+    wanted = Step("pied owls", "V", ("k", 7))
+    for between in (": ", " ", ", ", " : ", ":", ",", "; "):
+        assert _understood(f"let V stand for pied owls{between}V = k = 7", how)[0] == wanted
+    assert isinstance(_understood("let V stand for pied owlsV = k = 7", how)[0], Malformed)
+
+
+def test_spaces_are_single_as_words_are_joined():
+    spaces = [chr(code) for code in range(0x110000) if chr(code).isspace()]
+    assert len(spaces) > 20
+    for space in spaces:
+        for text in (space, f"a{space}b", f"{space}a", f"a {space}", f"a{space}{space}\u4e3a", " a b "):
+            assert single_spaced(text) == " ".join(text.split())
+    assert single_spaced("a\0  b\u200b ") == "a\0 b\u200b"
 
 
 def test_products_without_a_sign_are_read_within_a_step_too():
