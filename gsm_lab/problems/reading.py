@@ -245,11 +245,16 @@ def _meant(text: str, how: How, notes: dict[str, None]) -> Statement | None:
             return Answer(value)
     lead = LEAD_IN.match(text)
     short = text[lead.end() :] if lead else text
-    is_last_read = "=" not in text or _is_link(text.rpartition("=")[2], how)
+    is_last_read: bool | None = None
     small = text.lower() if text.isascii() else ""
-    for kind, pattern, is_chain_last, last_word in (*how.patterns, *OTHER_ENGLISH):
-        if (is_chain_last and not is_last_read) or (small and last_word not in small):
-            continue  # it would come to nothing, in more time
+    for kind, pattern, is_chain_last, needed in (*how.patterns, *OTHER_ENGLISH):
+        if small and needed not in small:
+            continue  # it would come to nothing, in more time; so below
+        if is_chain_last:
+            if is_last_read is None:
+                is_last_read = "=" not in text or _is_link(text.rpartition("=")[2], how)
+            if not is_last_read:
+                continue
         for one in (text, short) if lead else (text,):
             found = pattern.fullmatch(one)
             if found is None:

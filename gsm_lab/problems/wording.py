@@ -39,27 +39,30 @@ ANSWERED = re.compile(
 )
 LoosePattern = tuple[str, re.Pattern[str], bool, str]
 """A kind of statement; its regular expression; whether what stands behind the last "=" of a text, but for marks, is
-always the last link of its chain; and a word without which no ASCII text matches, in small letters."""
+always the last link of its chain; and letters without which no ASCII text matches, in small ones."""
 OTHER_ENGLISH: tuple[LoosePattern, ...] = tuple(
-    (kind, re.compile(pattern, re.I), is_chain_last, "")
-    for kind, pattern, is_chain_last in (
+    (kind, re.compile(pattern, re.I), is_chain_last, needed)
+    for kind, pattern, is_chain_last, needed in (
         (
             "unknown",
             r"(?:define|let) (?P<n>[^=<>:;?]{1,200}?) (?:as|be) (?P<v>[^\W\d]\w{0,60})[;,] "
             r"[^\d=]{0,100}\b(?:know|find)[^\d=]{0,100}",
             False,
+            "",
         ),
         (
             "given",
             r"(?:we )?know (?:that )?(?P<n>[^=<>:;?]{1,200}?) (?:=|is|equals) (?P<value>[0-9][0-9,.]{0,20}?)[,;] so "
             r"(?:we have )?(?P<equation>[^<>:;?]{1,1000}?)(?: and we .{0,200})?",
             False,
+            "know",
         ),
-        ("solve", r"[a-z][a-z ]{0,60}(?: by [0-9]{1,9})?: (?P<equation>[^<>:;?]{1,1000})", True),
+        ("solve", r"[a-z][a-z ]{0,60}(?: by [0-9]{1,9})?: (?P<equation>[^<>:;?]{1,1000})", True, ":"),
         (
             "solve",
             r"(?:so|then|thus|therefore|hence|that means|this gives|we get),? (?P<equation>[^<>:;?]{1,1000})",
             True,
+            "",
         ),
     )
 )
@@ -207,8 +210,9 @@ def _loose_patterns(grammar: TraceGrammar) -> tuple[LoosePattern, ...]:
     for kind in ("answer", "retract", "plan", "unknown", "given", "solve", "check", "step"):
         pattern = getattr(grammar, kind).removesuffix(grammar.statement_end).strip()
         is_chain_last = pattern.endswith(("{chain}", "{equation}")) and "=" not in pattern
-        last_word = None if kind == "step" else re.search(r"\b[a-z]+$", pattern, re.ASCII)
-        found.append((kind, _loose(kind, pattern), is_chain_last, last_word[0] if last_word else ""))
+        words = re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", pattern.lower()))
+        longest = max((word for word in words if word != "so"), key=len, default="")  # `so` has others in its place
+        found.append((kind, _loose(kind, pattern), is_chain_last, longest))
     return tuple(found)
 
 
