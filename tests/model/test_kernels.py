@@ -279,6 +279,16 @@ def test_a_compiler_that_refuses_leaves_nothing(monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["kernels.c"]
 
 
+def test_an_error_that_only_one_option_shows_costs_not_that_option(monkeypatch, tmp_path):
+    monkeypatch.setattr(library, "SOURCE", tmp_path / "kernels.c")
+    monkeypatch.setattr(library, "_TRIALS", (("-DFAST=1",), ("-no-such-option",), ()))
+    library.SOURCE.write_text("#ifdef FAST\n#error slip\n#endif\nint one(void) { return 1; }")
+    with pytest.raises(OSError, match="slip"):
+        library.build()
+    monkeypatch.setattr(library, "_TRIALS", library._TRIALS[1:])
+    assert library.build().exists()
+
+
 def test_the_source_has_no_warnings(tmp_path):
     strict = ["-Wall", "-Wextra", "-Werror", "-Wno-psabi"]  # the vectors are never passed between compilers
     command = ["cc", "-std=gnu11", "-O2", *strict, "-fopenmp", "-c", str(library.SOURCE)]

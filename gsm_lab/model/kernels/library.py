@@ -28,7 +28,9 @@ _OPTIONS = (
     "-Wno-psabi",
 )
 _TRIALS = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-mcpu=native",), ())
-"""What is added, until the compiler takes it: Arm's compilers know another word, Apple's has no OpenMP."""
+"""What is added, the first that the compiler takes: Arm's compilers know another word, Apple's has no OpenMP."""
+_PROBE = "#ifdef _OPENMP\n#include <omp.h>\n#endif\nint one(void) { return 1; }\n"
+"""What any compiler takes; were the kernels themselves tried, an error in them could cost an option in silence."""
 
 
 def compiled_path() -> Path:
@@ -60,18 +62,23 @@ def build() -> Path:
     if compiler is None:
         raise OSError("there is no C compiler (cc, gcc or clang): install one to have the kernels.")
     target = compiled_path()
-    said = ""
     with tempfile.TemporaryDirectory(dir=SOURCE.parent) as folder:
-        for further in _TRIALS:
-            made = Path(folder) / target.name
-            command = [compiler, *_OPTIONS, *further, "-o", str(made), str(SOURCE), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                made.replace(target)
-                remove(kept=target)
-                return target
-            said = done.stderr
-    raise OSError(f"{compiler} does not compile {SOURCE.name}: {said[-2000:]}")
+        made, probe = Path(folder) / target.name, Path(folder) / "probe.c"
+        probe.write_text(_PROBE, encoding="utf-8")
+        taken = (further for further in _TRIALS if not _complaint(compiler, further, probe, made))
+        complaint = _complaint(compiler, next(taken, ()), SOURCE, made)
+        if complaint:
+            raise OSError(f"{compiler} does not compile {SOURCE.name}: {complaint[-2000:]}")
+        made.replace(target)
+    remove(kept=target)
+    return target
+
+
+def _complaint(compiler: str, further: tuple[str, ...], source: Path, made: Path) -> str:
+    """What the compiler says where it refuses a source; nothing where it takes it."""
+    command = [compiler, *_OPTIONS, *further, "-o", str(made), str(source), "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stderr or f"exit status {done.returncode}"
 
 
 @cache
