@@ -124,10 +124,10 @@ def means_the_same(one: Expression, other: Expression, values: Mapping[str, Numb
     A number in `one` may stand for a name in `other` that has this value.
     """
     left = multiplied_out(one)
-    return left is not None and means(left, other, values)
+    return left is not None and polynomial_means(left, other, values)
 
 
-def means(left: Polynomial, other: Expression, values: Mapping[str, Number] | None = None) -> bool:
+def polynomial_means(left: Polynomial, other: Expression, values: Mapping[str, Number] | None = None) -> bool:
     """The same of an expression that is multiplied out already."""
     right = multiplied_out(other)
     if right is None:

@@ -1,6 +1,14 @@
 """Whether an expression is the definition of a quantity, however it is written."""
 
-from gsm_lab.problems.algebra import Number, means, means_the_same, multiplied_out, remainder, signs_in, written
+from gsm_lab.problems.algebra import (
+    Number,
+    means_the_same,
+    multiplied_out,
+    polynomial_means,
+    remainder,
+    signs_in,
+    written,
+)
 from gsm_lab.problems.graph import Operation
 from gsm_lab.problems.marks import ALIASED, INLINED, ORDER, PUT_IN, SPLIT, Marks
 from gsm_lab.problems.statements import Binary, Expression
@@ -72,7 +80,7 @@ def is_definition(given: Expression, name: str, kind: str, marks: Marks) -> bool
     wanted = exercise.definition_of[name]
     marks.work += size_of(given) + size_of(wanted)
     if given == wanted or (
-        marks.work <= MOST_WORK and name not in names_in(given) and _means(given, wanted, name, marks)
+        marks.work <= MOST_WORK and name not in names_in(given) and _is_accepted(given, wanted, name, marks)
     ):
         return True
     if signs_in(given) != signs_in(wanted):
@@ -84,7 +92,7 @@ def is_definition(given: Expression, name: str, kind: str, marks: Marks) -> bool
     return False
 
 
-def _means(given: Expression, wanted: Expression, name: str, marks: Marks) -> bool:
+def _is_accepted(given: Expression, wanted: Expression, name: str, marks: Marks) -> bool:
     """Whether an expression means a definition; the first deviation that makes them agree is noted."""
     if any(word not in marks.exercise.value_of for word in names_in(given)):
         return False
@@ -116,7 +124,7 @@ def _means_any(one: Expression, others: list[Expression], values: dict[str, Numb
         return False
     for full in others:
         other = _without_copies(full, marks)
-        if names.issubset(names_in(other)) and means(left, other, values):
+        if names.issubset(names_in(other)) and polynomial_means(left, other, values):
             return True
     return False
 
