@@ -149,7 +149,7 @@ def slot_at(number: int, parts: Sequence[str], slot: str) -> str:
     """What fills a slot, part so-and-so of a pattern, without trying what helps no match.
 
     At the end it gives nothing back. A name before a space and an expression at the end goes up to the first space:
-    what does not fit behind that one fits behind none.
+    what does not fit behind that one fits behind none, but for its length.
     """
     match parts[number:]:
         case ["{n}", space, "{chain}" | "{expression}" | "{equation}", ""] if space.isspace():

@@ -230,6 +230,9 @@ def _loose(kind: str, pattern: str) -> re.Pattern[str]:
         "{equation}": r"(?P<equation>[^<>:;?]{1,4000})",
         "{value}": r"(?P<value>.{1,100}?)" if kind == "answer" else r"(?P<value>[0-9][0-9,.]{0,20})",
     }
+    # A name ends within no word, which is quickly seen. Plans that run into it are read all the same: they have no
+    # number and no sign, and would pass for words beside the steps.
+    may_see_ends = kind == "given" or "=" in pattern
     result = ""
     parts = re.split(r"(\{\w+\}|\w+|[^\w\s])", " ".join(pattern.split()))
     for number, part in enumerate(parts):
@@ -238,8 +241,8 @@ def _loose(kind: str, pattern: str) -> re.Pattern[str]:
             result += rf"(?P<v{again or ''}>[^\W\d]\w{{0,60}})"
         elif part in slots:
             result += slot_at(number, parts, slots[part])
-            if part == "{n}" and _has_mark_and_space(parts[number + 1 :]):
-                result += rf"(?=[{MARKS_BETWEEN}\s])"  # nowhere else does a name end, and to see that first is quick
+            if part == "{n}" and may_see_ends and _has_mark_and_space(parts[number + 1 :]):
+                result += r"(?!\B\w)"
         elif part.isspace():
             if not result.endswith(r"\s*"):
                 result += r"\s*" if result.endswith("?") else r"\s+"

@@ -31,7 +31,7 @@ from gsm_lab.problems.equations import mark_unknown
 from gsm_lab.problems.marks import FORM, Marks, Meaning, bind, quantity_names
 from gsm_lab.problems.phrase import single_spaced
 from gsm_lab.problems.reading import _understood, read_freely
-from gsm_lab.problems.statements import Malformed, Solve, Step, Unknown
+from gsm_lab.problems.statements import Binary, Given, Malformed, Solve, Step, Unknown
 from gsm_lab.problems.verdicts import ERRORS
 from gsm_lab.problems.wording import LAYOUT, PRODUCTS, WORDING, How, how_of
 
@@ -283,7 +283,19 @@ def test_a_name_and_what_follows_are_set_apart():
     wanted = Step("pied owls", "V", ("k", 7))
     for between in (": ", " ", ", ", " : ", ":", ",", "; "):
         assert _understood(f"let V stand for pied owls{between}V = k = 7", how)[0] == wanted
+    assert _understood('let V stand for "pied owls"V = k = 7', how)[0] == Step('"pied owls"', "V", ("k", 7))
     assert isinstance(_understood("let V stand for pied owlsV = k = 7", how)[0], Malformed)
+    for between in (": ", ", ", " ", ":"):
+        given = _understood(f"the text reports 14 for Y1{between}W + 1 = 14", how)[0]
+        assert given == Given("Y1", 14, (Binary("+", "W", 1), 14))
+
+
+@pytest.mark.parametrize("frames", ["english", "paraphrase"])
+def test_a_false_plan_that_runs_into_its_name_is_no_word_beside_the_steps(frames):
+    exercise = summed(Operation.TIMES, 2, frames=frames)
+    plan = exercise.grammar.plan.format(n=exercise.names[0], expression=exercise.names[1]).replace(", ", "")
+    assert grade(exercise, exercise.completion).verdict is Verdict.CORRECT
+    assert grade(exercise, f" {plan}{exercise.completion}").verdict is Verdict.LUCKY
 
 
 def test_spaces_are_single_as_words_are_joined():
