@@ -27,13 +27,17 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f4f4f4; paddi
 <p>gsm_lab {{ signed.gsm_lab }}, Python {{ signed.python }}, seed {{ signed.settings.seed }},
 checksum <code>{{ checksum }}</code>.</p>
 <ul>{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>
-{% for title, head, rows in tables %}
-<h2>{{ title }}</h2>
+{% macro table(head, rows) %}
 <table><thead><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr></thead><tbody>
 {% for row in rows %}
 <tr{% if row.bad %} class="bad"{% endif %}>{% for cell in row.cells %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody></table>
+{% endmacro %}
+{% for title, head, rows, parts_head, parts in tables %}
+<h2>{{ title }}</h2>
+{{ table(head, rows) }}
+{% if parts %}<details><summary>by mode and frames</summary>{{ table(parts_head, parts) }}</details>{% endif %}
 {% endfor %}
 {% if signed.broken %}
 <h2>Broken laws</h2>
@@ -56,36 +60,51 @@ def page_of(signed: Counts, times: Counts, checksum: str) -> str:
     tables = []
     if figures:
         tables = [
-            ("Wrong solutions", _HEAD["mutations"], list(_rows(figures["mutations"], "mutations"))),
-            (
-                "Right solutions written otherwise",
-                _HEAD["equivalences"],
-                list(_rows(figures["equivalences"], "equivalences")),
-            ),
-            ("Random texts", ("kind", *_VERDICTS), list(_fuzz_rows(figures["fuzz"]))),
-            ("The best guesses", ("op", "mode", "constant", "surface"), list(_guess_rows(figures["guesses"]))),
+            *(_tables_of(group, figures[group]) for group in _TITLES),
+            ("Random texts", ("kind", *_VERDICTS), list(_fuzz_rows(figures["fuzz"])), (), []),
+            ("The best guesses", ("op", "mode", "constant", "surface"), list(_guess_rows(figures["guesses"])), (), []),
         ]
     return _PAGE.render(
         signed=signed,
         holds=signed["holds"] and times.get("hold", True),
         checksum=checksum,
-        lines=list(lines_of(signed, times)),
+        lines=list(lines_of(signed, times, by_class=False)),
         tables=tables,
-        settings="\n".join(f"{name}: {value}" for name, value in signed["settings"].items()),
+        settings="\n".join(f"{name}: {_listed(value)}" for name, value in signed["settings"].items()),
     )
 
 
+def _listed(value: Any) -> str:
+    """A setting as people write it."""
+    if not isinstance(value, list | tuple):
+        return str(value)
+    return ", ".join(" ".join(map(str, one)) if isinstance(one, list | tuple) else str(one) for one in value) or "none"
+
+
 _VERDICTS = ("correct", "lucky", "wrong", "unreadable", "None")
-_HEAD = {
-    "mutations": ("class", "mode", "frames", "tried", "caught", "caught literally", "with the right answer"),
-    "equivalences": ("class", "mode", "frames", "tried", "accepted", "not literal", "named"),
+_TITLES = {"mutations": "Wrong solutions", "equivalences": "Right solutions written otherwise"}
+_COUNTED = {
+    "mutations": ("tried", "caught", "caught literally", "with the right answer"),
+    "equivalences": ("tried", "accepted", "not literal", "named"),
 }
+
+
+def _tables_of(group: str, kinds: Counts) -> tuple[Any, ...]:
+    """One table of whole classes, and one of their parts."""
+    counted = _COUNTED[group]
+    whole = [_row((kind,), _all_of(modes), group) for kind, modes in kinds.items()]
+    return _TITLES[group], ("class", *counted), whole, ("class", "mode", "frames", *counted), list(_rows(kinds, group))
+
+
+def _all_of(modes: Counts) -> dict[str, int]:
+    """The counts of a class over its modes and frames."""
+    return summed({mode: summed(frames) for mode, frames in modes.items()})
 
 
 def _rows(kinds: Counts, group: str) -> Iterator[dict[str, Any]]:
     for kind, modes in kinds.items():
         for mode, frames in modes.items():
-            for one, count in [*frames.items(), ("all", summed(frames))]:
+            for one, count in frames.items():
                 yield _row((kind, mode, one), count, group)
 
 
@@ -120,8 +139,8 @@ def summed(parts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     return {name: sum(part.get(name, 0) for part in parts.values()) for name in names}
 
 
-def lines_of(signed: Counts, times: Counts) -> Iterator[str]:
-    """What was found, line by line."""
+def lines_of(signed: Counts, times: Counts, *, by_class: bool = True) -> Iterator[str]:
+    """What was found, line by line; all classes of solutions together if not `by_class`."""
     yield from signed.get("faults", ())
     figures = signed.get("figures")
     if figures is None:
@@ -136,15 +155,15 @@ def lines_of(signed: Counts, times: Counts) -> Iterator[str]:
         f"{solver['reordered_literal']} literally"
     )
     yield "problems by kind: " + ", ".join(f"{kind} {count}" for kind, count in figures["kinds"].items())
-    for group, did in (("mutations", "caught"), ("equivalences", "accepted, not literally")):
-        for kind, modes in figures[group].items():
-            count = summed({mode: summed(frames) for mode, frames in modes.items()})
-            row = _row((kind,), count, group)["cells"]
-            tried = row[1]
+    for group, title in _TITLES.items():
+        classes = {kind: _all_of(modes) for kind, modes in figures[group].items()}
+        together = {f"{title.lower()}, {len(classes)} classes:": summed(classes)}
+        for kind, count in (classes if by_class else together).items():
+            _, tried, *found = _row((kind,), count, group)["cells"]
             if group == "mutations":
-                yield f"{kind:<22} {min(row[2:4])} of {tried} {did}; {row[4]} of them kept the right answer"
+                yield f"{kind:<22} {min(found[:2])} of {tried} caught; {found[2]} of them kept the right answer"
             else:
-                yield f"{kind:<22} {min(row[2:5])} of {tried} {did}"
+                yield f"{kind:<22} {min(found)} of {tried} accepted, not literally"
     by_verdict = summed(figures["fuzz"])
     yield "random texts: " + ", ".join(f"{verdict} {count}" for verdict, count in sorted(by_verdict.items()))
     splits = dict(figures["identities"])

@@ -12,7 +12,7 @@ from gsm_lab.errors import DataError, SpecError
 from gsm_lab.problems import EQUIVALENCES, MUTATIONS, ProblemSpec, Verdict, grade
 from gsm_lab.study import certificate, certify, fuzz
 from gsm_lab.study.certificate import check_document
-from gsm_lab.study.certificate_page import summed
+from gsm_lab.study.certificate_page import lines_of, summed
 from gsm_lab.study.certificate_source import Source, pairs_of
 
 SMALL = {"num_equivalences": 2, "num_fuzz": 40, "is_timed": False}
@@ -102,6 +102,18 @@ def test_the_page_holds_all_classes_and_escapes_what_others_wrote(found):
     page = found.page()
     assert "The laws hold." in page
     assert all(f"<td>{kind}</td>" in page for kind in (*MUTATIONS, *EQUIVALENCES))
+    assert page.count("<details>") == 2
+    (wrong,) = [
+        line for line in lines_of(found.signed, found.times, by_class=False) if line.startswith("wrong solutions")
+    ]
+    num_tried = sum(
+        count["tried"]
+        for modes in found.signed["figures"]["mutations"].values()
+        for frames in modes.values()
+        for count in frames.values()
+    )
+    assert wrong.startswith(f"wrong solutions, {len(MUTATIONS)} classes: {num_tried} of {num_tried} caught; ")
+    assert f"<li>{wrong}</li>" in page
     assert "src=" not in page
     assert "href=" not in page
     example = {"law": "<script>", "times": 1, "examples": [{"text": "</pre><script>alert(1)</script>"}]}
