@@ -20,8 +20,14 @@ def _at_the_root(monkeypatch):
 
 def test_the_studies_are_there():
     assert NAMES == [
-        "context_exposure", "edge_of_competence", "hard_share", "midtraining_vs_rl", "passk_vs_majk", "reward_design"
-    ]  # fmt: skip
+        "context_exposure",
+        "edge_of_competence",
+        "hard_share",
+        "midtraining_vs_rl",
+        "passk_vs_majk",
+        "reward_design",
+        "step_credit",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -64,7 +70,7 @@ def test_the_arithmetic_of_the_larger_scales_works_out(scale, tmp_path):
 
 def test_one_base_serves_the_studies_of_one_task():
     first = load_experiment("edge_of_competence").recipes[0].stage_id(0)
-    for name in ("reward_design", "midtraining_vs_rl", "passk_vs_majk"):
+    for name in ("reward_design", "step_credit", "midtraining_vs_rl", "passk_vs_majk"):
         assert all(recipe.stage_id(0) == first for recipe in load_experiment(name).recipes if recipe.seed == 0)
     half = load_experiment("hard_share").recipe("hard-0.5-seed0")
     edge = load_experiment("edge_of_competence").recipe("rl-edge-seed0")
