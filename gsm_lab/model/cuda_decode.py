@@ -356,6 +356,7 @@ class Writer:
         for old, new in zip(behind, free, strict=True):
             self._group_of_row[new] = self._group_of_row[old]
             self._length_of_row[new] = self._length_of_row[old]
+        self._rows_4R[:, fewer:] = self._idle_41  # they come back with the next samples, maybe more than there are
         del self._group_of_row[fewer:]
         self._num_rows = fewer
         if not self._queue and not self._static:

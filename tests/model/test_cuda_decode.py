@@ -125,6 +125,28 @@ def test_a_step_reads_no_number_back_and_brings_none_in(make_model, monkeypatch)
     assert {"lift_fresh", "nonzero", "_local_scalar_dense"} <= near_miss.names
 
 
+@pytest.mark.parametrize("max_rows", [2, 7, 13, 23, 33, 64])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_rows_left_over_by_a_batch_do_nothing_in_the_next(make_model, max_rows, seed):
+    """The last samples are fewer than the rows, and a request goes over from one batch to the next."""
+    model, (prompts, counts, _) = make_model(kv_heads=2).double(), requests()
+    asked = (prompts, counts, np.random.default_rng(seed).random((sum(counts), ROOM)))
+    wanted = written(Writer, model, asked, 1000, static=False)
+    steps = []
+
+    class Watched(Writer):
+        def _step(self, num_rows, extent):
+            working = {int(sample) for sample in self._rows_4R[0, :num_rows] if sample < self._total}
+            steps.append(len(working) == int((self._rows_4R[0, :num_rows] < self._total).sum()))
+            steps.append(len(working) <= len(self._in_work()))
+            super()._step(num_rows, extent)
+
+    found = written(Watched, model, asked, max_rows, static=False)
+    assert all(steps)
+    assert ids_of(found) == ids_of(wanted)
+    assert (found.finished == wanted.finished).all()
+
+
 def test_each_prompt_is_read_once_for_all_its_samples(make_model):
     read = []
 
